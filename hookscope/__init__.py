@@ -1,0 +1,1 @@
+"""The command line, the demo and the study commands, on top of interp, probes and steering."""
