@@ -1,0 +1,1 @@
+"""The hooked core: models, sites, hooks, records, extraction, interventions, generation."""

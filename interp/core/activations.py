@@ -1,0 +1,328 @@
+"""Activations: what was read from a model, with its place and its labels."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from interp.core.errors import near_miss
+from interp.core.files import write_atomically
+from interp.core.origin import Origin
+from interp.core.tokens import Selection, Tokens
+
+Pooling = Literal["mean", "last", "max"] | Callable[[Tensor], Tensor]
+"""How the tokens of an example become one vector; a function gets (pos, *feature)."""
+
+_SCHEMA = "hookscope.activations/1"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Activations:
+    """Values at some sites and layers, one row for each example or for each token."""
+
+    tensors: Mapping[str, Float[Tensor, "row layer *feature"]]
+    """Values by name of the site. Rows are examples when pooled, else tokens."""
+    layers: tuple[int, ...]
+    """Labels of the layer axis."""
+    labels: np.ndarray | None = None
+    """Label of each example."""
+    groups: np.ndarray | None = None
+    """Group of each example."""
+    tokens: Tokens | None = None
+    """The tokens behind the rows; `None` when pooled: then each row is an example."""
+    pooling: str | None = None
+    """How tokens were pooled, `None` if they were not."""
+    origin: Origin | None = None
+    """The model from which the values come."""
+
+    def __post_init__(self) -> None:
+        """Check that the axes fit together."""
+        if not self.tensors:
+            raise ValueError("activations of no site: needed at least one tensor")
+        for name, tensor in self.tensors.items():
+            rows = self._n_rows if self.tokens is None else len(self.tokens.ids)
+            if tensor.shape[:2] != (rows, len(self.layers)):
+                raise ValueError(
+                    f"{name} has shape {tuple(tensor.shape)}: needed {rows} rows and "
+                    f"{len(self.layers)} layers"
+                )
+        for name in ("labels", "groups"):
+            column = getattr(self, name)
+            if column is not None and len(column) != len(self):
+                raise ValueError(f"{name} has {len(column)} entries, but there are {len(self)}")
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return self._n_rows if self.tokens is None else len(self.tokens)
+
+    @property
+    def _n_rows(self) -> int:
+        return len(next(iter(self.tensors.values())))
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Names of the sites."""
+        return tuple(self.tensors)
+
+    @property
+    def site(self) -> str:
+        """Name of the only site."""
+        if len(self.tensors) != 1:
+            raise ValueError(f"there are {len(self.tensors)} sites {self.sites}: choose with at()")
+        return self.sites[0]
+
+    @property
+    def layer(self) -> int:
+        """The only layer."""
+        if len(self.layers) != 1:
+            raise ValueError(f"there are {len(self.layers)} layers: choose one with at(layer)")
+        return self.layers[0]
+
+    @property
+    def values(self) -> Float[Tensor, "row layer *feature"]:
+        """The tensor of the only site."""
+        return self.tensors[self.site]
+
+    @property
+    def matrix(self) -> Float[Tensor, "row *feature"]:
+        """The rows of the only layer of the only site: what a probe is fitted to."""
+        return self.values[:, self.layers.index(self.layer)]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """`matrix` as a numpy array, so that estimators take pooled activations as they are."""
+        if self.tokens is not None:
+            raise TypeError("token-level activations are no matrix: pool() them first")
+        return np.asarray(self.matrix.numpy(), dtype=dtype)
+
+    def at(self, layers: int | Sequence[int], *, site: str | None = None) -> "Activations":
+        """The values of one site at one or several layers.
+
+        Args:
+            layers: Layers, as they were extracted.
+            site: Name of the site; may be left out if there is only one.
+
+        Raises:
+            ValueError: If a layer or the site was not extracted.
+        """
+        wanted = (layers,) if isinstance(layers, int) else tuple(layers)
+        site = self.site if site is None else site
+        if site not in self.tensors:
+            raise ValueError(
+                f"site {site!r} was not extracted (there are {', '.join(self.sites)})"
+                + near_miss(site, self.sites)
+            )
+        missing = [layer for layer in wanted if layer not in self.layers]
+        if missing:
+            raise ValueError(f"layers {missing} were not extracted: there are {self.layers}")
+        columns = [self.layers.index(layer) for layer in wanted]
+        view = slice(columns[0], columns[0] + 1) if len(columns) == 1 else columns
+        return self._with(tensors={site: self.tensors[site][:, view]}, layers=wanted)
+
+    def __getitem__(self, index: slice | Sequence[int] | np.ndarray) -> "Activations":
+        """The examples at a slice, a list of indices or a boolean mask."""
+        examples = np.arange(len(self))[index]
+        rows, tokens = examples, self.tokens
+        if tokens is not None:
+            offsets = tokens.offsets
+            rows = np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in examples])
+            tokens = tokens.rows(examples)
+        picked = torch.from_numpy(rows)
+        return self._with(
+            tensors={name: tensor[picked] for name, tensor in self.tensors.items()},
+            labels=None if self.labels is None else self.labels[examples],
+            groups=None if self.groups is None else self.groups[examples],
+            tokens=tokens,
+        )
+
+    def padded(
+        self, *, layer: int | None = None, site: str | None = None
+    ) -> tuple[Float[Tensor, "example pos *feature"], Bool[Tensor, "example pos"]]:
+        """Token-level values as one padded tensor, and which of its entries are real.
+
+        Tokens of an example stand at the left in their order, whatever tokens were left out.
+
+        Args:
+            layer: Layer; may be left out if there is only one.
+            site: Site; may be left out if there is only one.
+        """
+        lengths = torch.from_numpy(self._token_table().lengths)
+        chosen = self.at(self.layer if layer is None else layer, site=site).matrix
+        mask = torch.arange(int(lengths.max()))[None] < lengths[:, None]
+        values = chosen.new_zeros(*mask.shape, *chosen.shape[1:])
+        values[mask] = chosen
+        return values, mask
+
+    def pool(self, pooling: Pooling, *, positions: Selection = "content") -> "Activations":
+        """One vector for each example.
+
+        Args:
+            pooling: How to pool.
+            positions: Which tokens to pool; by default neither the chat template nor the first
+                token, whose activations are a hundred times longer than those of others.
+        """
+        tokens = self._token_table()
+        keep = tokens.mask(positions)
+        lengths = np.bincount(tokens.examples[keep], minlength=len(tokens))
+        index = torch.from_numpy(keep)
+        return self._with(
+            tensors={
+                name: torch.stack([pool_rows(part, pooling) for part in parts])
+                for name, parts in (
+                    (name, tensor[index].split(lengths.tolist()))
+                    for name, tensor in self.tensors.items()
+                )
+            },
+            tokens=None,
+            pooling=pooling if isinstance(pooling, str) else getattr(pooling, "__name__", "custom"),
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row for each row, site and layer, with the norm of the activation there."""
+        index: dict[str, Any] = {"example": np.arange(len(self))}
+        if self.tokens is not None:
+            index = {"example": self.tokens.examples, "position": self.tokens.positions}
+            index["token"] = list(self.tokens.strings)
+        for name in ("labels", "groups"):
+            column = getattr(self, name)
+            if column is not None:
+                index[name.removesuffix("s")] = column[index["example"]]
+        frames = [
+            pd.DataFrame(
+                {
+                    **index,
+                    "site": name,
+                    "layer": layer,
+                    "norm": tensor[:, k].flatten(1).float().norm(dim=-1).numpy(),
+                }
+            )
+            for name, tensor in self.tensors.items()
+            for k, layer in enumerate(self.layers)
+        ]
+        return pd.concat(frames, ignore_index=True)
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file with a JSON header; returns its path."""
+        header: dict[str, Any] = {
+            "schema": _SCHEMA,
+            "sites": self.sites,
+            "layers": self.layers,
+            "labels": None if self.labels is None else self.labels.tolist(),
+            "groups": None if self.groups is None else self.groups.tolist(),
+            "pooling": self.pooling,
+            "origin": None if self.origin is None else asdict(self.origin),
+        }
+        tensors = {f"site.{name}": tensor.contiguous() for name, tensor in self.tensors.items()}
+        if self.tokens is not None:
+            header |= {"texts": self.tokens.texts, "roles": self.tokens.roles}
+            for name, column in token_columns(self.tokens).items():
+                tensors[f"tokens.{name}"] = torch.from_numpy(column)
+        return write_atomically(path, save(tensors, metadata={"hookscope": json.dumps(header)}))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Activations":
+        """Read a file that `save` wrote.
+
+        Raises:
+            ValueError: If the file holds something else.
+        """
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("hookscope", "{}"))
+            if header.get("schema") != _SCHEMA:
+                raise ValueError(f"{path} has schema {header.get('schema')!r}: needed {_SCHEMA!r}")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        columns = {
+            name.removeprefix("tokens."): tensor.numpy()
+            for name, tensor in tensors.items()
+            if name.startswith("tokens.")
+        }
+        return cls(
+            tensors={name: tensors[f"site.{name}"] for name in header["sites"]},
+            layers=tuple(header["layers"]),
+            labels=None if header["labels"] is None else np.array(header["labels"]),
+            groups=None if header["groups"] is None else np.array(header["groups"]),
+            tokens=tokens_from_columns(columns, header) if columns else None,
+            pooling=header["pooling"],
+            origin=None if header["origin"] is None else Origin(**header["origin"]),
+        )
+
+    def _token_table(self) -> Tokens:
+        if self.tokens is None:
+            raise ValueError(f"these activations are pooled ({self.pooling}): needed token level")
+        return self.tokens
+
+    def _with(self, **changes: Any) -> "Activations":
+        return Activations(**{f.name: getattr(self, f.name) for f in fields(self)} | changes)
+
+
+def concatenate(parts: Sequence[Activations]) -> Activations:
+    """The examples of several activations of the same sites, layers, pooling and model.
+
+    Raises:
+        ValueError: If they differ in any of these.
+    """
+    first = parts[0]
+    for name in ("sites", "layers", "pooling", "origin"):
+        found = {getattr(part, name) for part in parts}
+        if len(found) > 1:
+            raise ValueError(f"activations differ in {name}: {sorted(map(str, found))}")
+    tables = [part.tokens for part in parts if part.tokens is not None]
+    tokens = None
+    if tables:
+        joined = [token_columns(table) for table in tables]
+        columns = {name: np.concatenate([c[name] for c in joined]) for name in joined[0]}
+        tokens = tokens_from_columns(
+            columns,
+            {
+                "texts": [text for table in tables for text in table.texts],
+                "roles": [roles for table in tables for roles in table.roles],
+            },
+        )
+    return Activations(
+        tensors={name: torch.cat([p.tensors[name] for p in parts]) for name in first.sites},
+        layers=first.layers,
+        labels=_joined([part.labels for part in parts]),
+        groups=_joined([part.groups for part in parts]),
+        tokens=tokens,
+        pooling=first.pooling,
+        origin=first.origin,
+    )
+
+
+def _joined(columns: list[np.ndarray | None]) -> np.ndarray | None:
+    present = [column for column in columns if column is not None]
+    return np.concatenate(present) if len(present) == len(columns) else None
+
+
+def pool_rows(values: Float[Tensor, "pos *feature"], pooling: Pooling) -> Float[Tensor, "..."]:
+    """One vector from those of an example's tokens."""
+    if callable(pooling):
+        return pooling(values)
+    if pooling == "mean":
+        return values.float().mean(dim=0)
+    if pooling == "max":
+        return values.amax(dim=0)
+    if pooling == "last":
+        return values[-1]
+    raise ValueError(f"pooling={pooling!r}: needed 'mean', 'last', 'max' or a function")
+
+
+def token_columns(tokens: Tokens) -> dict[str, np.ndarray]:
+    """The arrays of a token table."""
+    columns = {f.name: getattr(tokens, f.name) for f in fields(tokens)}
+    return {name: column for name, column in columns.items() if isinstance(column, np.ndarray)}
+
+
+def tokens_from_columns(columns: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> Tokens:
+    """A token table from its arrays and its texts and roles."""
+    return Tokens(
+        **columns, texts=tuple(header["texts"]), roles=tuple(tuple(r) for r in header["roles"])
+    )

@@ -1,0 +1,40 @@
+"""The second door: a transformer-lens bridge on a copy of the model, with the same site names.
+
+The only module that imports transformer-lens. A bridge gives the inner tensors that no module puts
+out (attention patterns, queries, keys, scores) and the circuit tools of its library; its forward is
+slower than plain hooks, because it computes attention in Python.
+"""
+
+import copy
+import logging
+from typing import Any
+
+from torch import nn
+from transformer_lens import HookedRootModule, HookPoint
+from transformer_lens.model_bridge import TransformerBridge
+
+__all__ = ["HookPoint", "HookedRootModule", "boot"]
+
+
+def boot(module: nn.Module, tokenizer: Any) -> TransformerBridge:
+    """A `TransformerBridge` on a copy of a Hugging Face model.
+
+    The weights are as they were: nothing is folded or centered, so that directions mean the same
+    through both doors. Give it token ids with `attention_mask=`; strings get a second BOS token.
+
+    Args:
+        module: A Hugging Face causal language model; it stays as it is.
+        tokenizer: Its tokenizer, which is copied too.
+    """
+    module = copy.deepcopy(module)
+    module.config.architectures = [type(module).__name__]  # unset in models made from a config
+    level = logging.getLogger("transformers").level
+    bridge = TransformerBridge.boot_transformers(
+        getattr(module, "name_or_path", "") or type(module).__name__,
+        hf_model=module,
+        tokenizer=copy.deepcopy(tokenizer),
+        device=str(next(module.parameters()).device),
+        dtype=next(module.parameters()).dtype,
+    )
+    logging.getLogger("transformers").setLevel(level)
+    return bridge

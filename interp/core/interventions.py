@@ -1,0 +1,233 @@
+"""Interventions: add, ablate, replace and patch activations for the length of a `with` block.
+
+Each function returns a value that says what changes where; nothing happens until
+`intervention.applied(model)` or `model.intervene(first, second)` opens the block. Several of them
+at one site act in the order in which they are given. Vectors that require gradients get them.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.core.activations import Activations
+from interp.core.directions import Direction
+from interp.core.hooks import Call, Edit, Hookable
+from interp.core.positions import PositionRule, check_rule, selected
+
+Layers = int | Sequence[int]
+Change = Callable[[Tensor, Call], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteEdit:
+    """A change of the activations of one kind of site at some layers."""
+
+    change: Change
+    """From the value at the site, shape (batch, pos, *feature), to the new value."""
+    layers: tuple[int, ...]
+    """Layers at which it acts; negative ones count from the end."""
+    site: str
+    """Name of the site."""
+    positions: PositionRule = "all"
+    """At which tokens it acts."""
+
+    def applied(self, model: Hookable) -> AbstractContextManager[None]:
+        """A context in which the model runs with this change.
+
+        Raises:
+            HookNotFoundError: If the model lacks the site or the layer.
+        """
+        return model.hooks.attached(
+            edits=[(site, self._edit) for site in model.hooks.sites.at(self.site, self.layers)]
+        )
+
+    def _edit(self, value: Tensor, call: Call) -> Tensor:
+        chosen = selected(self.positions, call)
+        changed = self.change(value, call).to(value.dtype)
+        if chosen is None:
+            return changed
+        return torch.where(chosen.reshape(*chosen.shape, *[1] * (value.ndim - 2)), changed, value)
+
+
+def edit(
+    change: Change,
+    *,
+    layers: Layers,
+    site: str = "resid_post",
+    positions: PositionRule = "all",
+) -> SiteEdit:
+    """Any change: the general form of the other interventions.
+
+    Args:
+        change: Function of the value, shape (batch, pos, *feature), and of the `Call`; it must
+            return a new tensor of that shape.
+        layers: One layer or several.
+        site: Name of the site.
+        positions: At which tokens the result is used.
+    """
+    which = (layers,) if isinstance(layers, int) else tuple(layers)
+    return SiteEdit(change=change, layers=which, site=site, positions=check_rule(positions))
+
+
+def add(
+    vector: Float[Tensor, "*feature"] | Direction,
+    *,
+    layers: Layers | None = None,
+    site: str | None = None,
+    coefficient: float = 1.0,
+    positions: PositionRule = "all",
+) -> SiteEdit:
+    """Add a vector times a coefficient.
+
+    Args:
+        vector: What to add, of the width of the site; a `Direction` brings its own site.
+        layers: One layer or several; may be left out for a `Direction`.
+        site: Name of the site, `resid_post` if nothing says otherwise.
+        coefficient: Factor on the vector.
+        positions: At which tokens to add it.
+    """
+    values, layers, site = _resolve(vector, layers, site)
+    return edit(
+        lambda value, call: value + coefficient * _like(values, value),
+        layers=layers,
+        site=site,
+        positions=positions,
+    )
+
+
+def ablate(
+    direction: Float[Tensor, "*k feature"] | Direction | None = None,
+    *,
+    mean: Float[Tensor, "*feature"] | None = None,
+    layers: Layers | None = None,
+    site: str | None = None,
+    positions: PositionRule = "all",
+) -> SiteEdit:
+    """Remove what a site carries: all of it, or only its part along some directions.
+
+    Args:
+        direction: Remove only the component along this direction, or along the span of these
+            (one a row; they need not be orthogonal). `None` removes everything.
+        mean: What to put in place of what is removed: the mean activation. `None` puts zero.
+        layers: One layer or several; may be left out for a `Direction`.
+        site: Name of the site, `resid_post` if nothing says otherwise.
+        positions: At which tokens to ablate.
+
+    Raises:
+        ValueError: If the directions are zero or linearly dependent.
+    """
+    if direction is None:
+        _, layers, site = _resolve(torch.zeros(0), layers, site)
+        basis = None
+    else:
+        values, layers, site = _resolve(direction, layers, site)
+        basis = _orthonormal(torch.atleast_2d(values))
+
+    def change(value: Tensor, call: Call) -> Tensor:
+        target = torch.zeros_like(value) if mean is None else _like(mean, value).expand_as(value)
+        if basis is None:
+            return target
+        rows = _like(basis, value)
+        return value + (target - value) @ rows.mT @ rows
+
+    return edit(change, layers=layers, site=site, positions=positions)
+
+
+def replace(
+    values: Float[Tensor, "*feature"],
+    *,
+    layers: Layers,
+    site: str = "resid_post",
+    positions: PositionRule = "all",
+) -> SiteEdit:
+    """Put given values in place of the activations.
+
+    Args:
+        values: One vector for every token, shape (feature), or one for each text and position,
+            shape (batch, pos, feature), where `pos` counts from the start of each text.
+        layers: One layer or several.
+        site: Name of the site.
+        positions: Which tokens are replaced; tokens beyond the values given stay as they are.
+    """
+
+    def change(value: Tensor, call: Call) -> Tensor:
+        if values.ndim <= value.ndim - 2:
+            return _like(values, value).expand_as(value)
+        present = torch.ones(values.shape[:2], dtype=torch.bool)
+        return _at_positions(values, present, value, call)
+
+    return edit(change, layers=layers, site=site, positions=positions)
+
+
+def patch(
+    source: Activations,
+    *,
+    layers: Layers | None = None,
+    site: str | None = None,
+    positions: PositionRule = "all",
+) -> SiteEdit:
+    """Put activations from another run in place of this run's, position by position.
+
+    Args:
+        source: Token-level activations of as many examples as the run has texts, with every
+            position from the first on (as `extract` gives them without pooling).
+        layers: Layers to patch, of those that the source holds; all of them by default.
+        site: Site to patch; may be left out if the source holds only one.
+        positions: Which tokens are patched; tokens beyond the source's text stay as they are.
+    """
+    which = source.layers if layers is None else layers
+    which = (which,) if isinstance(which, int) else tuple(which)
+    site = source.site if site is None else site
+    tables = {layer: source.padded(layer=layer, site=site) for layer in which}
+
+    def change(value: Tensor, call: Call) -> Tensor:
+        return _at_positions(*tables[call.site.layer], value, call)  # pyright: ignore
+
+    return edit(change, layers=which, site=site, positions=positions)
+
+
+def _resolve(
+    vector: Tensor | Direction, layers: Layers | None, site: str | None
+) -> tuple[Tensor, Layers, str]:
+    """Values, layers and site, from the arguments or from the direction itself."""
+    if isinstance(vector, Direction):
+        layers = vector.layer if layers is None else layers
+        site, vector = site or vector.site, vector.vector
+    if layers is None:
+        raise ValueError("layers is missing: a plain tensor does not say at which layer to act")
+    return vector, layers, site or "resid_post"
+
+
+def _like(vector: Tensor, value: Tensor) -> Tensor:
+    if vector.shape[-1] != value.shape[-1]:
+        raise ValueError(
+            f"the vector has width {vector.shape[-1]}, but this site has {value.shape[-1]}"
+        )
+    return vector.to(value.device, value.dtype)
+
+
+def _orthonormal(rows: Float[Tensor, "k feature"]) -> Float[Tensor, "k feature"]:
+    """An orthonormal basis of the span of the rows."""
+    basis, triangle = torch.linalg.qr(rows.double().mT)
+    size = triangle.diagonal().abs()
+    if not bool((size > 1e-6 * rows.double().norm(dim=-1).max()).all()):  # noqa: PLR2004
+        raise ValueError("direction is zero or linearly dependent: there is nothing to ablate")
+    return basis.mT.to(rows.dtype)
+
+
+def _at_positions(values: Tensor, present: Tensor, value: Tensor, call: Call) -> Tensor:
+    """Values of each text at the positions of this pass; the old value where there is none."""
+    if call.positions is None:
+        return _like(values, value)
+    if len(value) % len(values):
+        raise ValueError(f"values has {len(values)} texts, but the batch has {len(value)}")
+    repeats, width = len(value) // len(values), values.shape[1]
+    rows = torch.arange(len(value), device=value.device)[:, None] // repeats
+    columns = call.positions.clamp(max=width - 1)
+    known = present.to(value.device)[rows, columns] & (call.positions < width)
+    found = _like(values, value)[rows, columns]
+    return torch.where(known.reshape(*known.shape, *[1] * (value.ndim - 2)), found, value)

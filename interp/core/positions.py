@@ -1,0 +1,88 @@
+"""Position rules: at which tokens of a forward pass an intervention acts.
+
+A rule speaks of positions in each text, not of columns of a batch, so it means the same with and
+without a KV cache, with padding on either side, and alone or in a batch. Padding is never touched.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from interp.core.hooks import Call
+
+PositionName = Literal["all", "prompt", "generated", "last"]
+Spans = Sequence[Sequence[tuple[int, int]]]
+PositionRule = PositionName | Bool[Tensor, "batch pos"] | Spans
+"""All tokens, those of the prompt, those after it, the last one of the prompt; a mask with one row
+for each text and one column for each of its positions; or, for each text, spans (start, stop)."""
+
+
+def check_rule(rule: PositionRule) -> PositionRule:
+    """The rule itself.
+
+    Raises:
+        ValueError: If it is none of the four names, a boolean mask of two axes, or lists of spans.
+    """
+    if isinstance(rule, str):
+        if rule not in get_args(PositionName):
+            raise ValueError(f"positions={rule!r}: needed {get_args(PositionName)}, mask or spans")
+    elif isinstance(rule, Tensor) and (rule.dtype != torch.bool or rule.ndim != 2):  # noqa: PLR2004
+        raise ValueError(
+            f"positions is a {rule.dtype} tensor of shape {tuple(rule.shape)}: "
+            "a mask must be boolean, of shape (batch, pos)"
+        )
+    return rule
+
+
+def selected(rule: PositionRule, call: Call) -> Bool[Tensor, "batch pos"] | None:
+    """Which tokens of this forward pass the rule picks, `None` for every element.
+
+    Args:
+        rule: The position rule.
+        call: Where the tokens of this pass stand.
+
+    Raises:
+        ValueError: If the rule needs something that this pass does not tell: the end of the
+            prompt in a forward pass without a KV cache outside `interp.generate`, or positions in
+            a model that has none.
+    """
+    positions, mask = call.positions, call.mask
+    if positions is None or mask is None:
+        if isinstance(rule, str) and rule == "all":
+            return None
+        raise ValueError(f"positions={rule!r}, but this model has no token positions: use 'all'")
+    if not isinstance(rule, str):
+        table = rule if isinstance(rule, Tensor) else _mask_of_spans(rule)
+        return mask & _looked_up(table.to(positions.device), positions)
+    if rule == "all":
+        return mask
+    if call.prompt_lengths is None:
+        raise ValueError(
+            f"positions={rule!r}, but nothing tells where the prompt ends: call interp.generate, "
+            "wrap the forward pass in model.hooks.prompts(lengths), or pass a mask"
+        )
+    ends = call.prompt_lengths.to(positions.device)[:, None]
+    if rule == "last":
+        return mask & (positions == ends - 1)
+    return mask & ((positions < ends) if rule == "prompt" else (positions >= ends))
+
+
+def _looked_up(table: Bool[Tensor, "row width"], positions: Tensor) -> Bool[Tensor, "batch pos"]:
+    """Entries of a mask at absolute positions; positions beyond its width are not selected."""
+    batch, width = len(positions), table.shape[1]
+    if batch % len(table):
+        raise ValueError(f"positions has {len(table)} rows, but the batch has {batch} texts")
+    table = table.repeat_interleave(batch // len(table), dim=0)
+    return table.gather(1, positions.clamp(max=width - 1)) & (positions < width)
+
+
+def _mask_of_spans(spans: Spans) -> Bool[Tensor, "row width"]:
+    width = max((stop for row in spans for _, stop in row), default=1)
+    mask = torch.zeros(len(spans), max(width, 1), dtype=torch.bool)
+    for row, pairs in zip(mask, spans, strict=True):
+        for start, stop in pairs:
+            row[start:stop] = True
+    return mask

@@ -1,0 +1,92 @@
+"""Splits that keep groups together and refuse leakage."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Int
+
+from interp.core.errors import LeakageError
+from interp.core.records import Records
+from interp.core.seeds import derive
+
+
+def check_leakage(train: Records, test: Records) -> None:
+    """Refuse two sets that share a text or a group.
+
+    Texts are compared without regard to case and white space.
+
+    Raises:
+        LeakageError: If they share any; the message counts them and shows one.
+    """
+    texts = {_normal(record.content) for record in train}
+    shared = [i for i, record in enumerate(test) if _normal(record.content) in texts]
+    if shared:
+        raise LeakageError(
+            f"{len(shared)} texts are on both sides, such as test record {shared[0]} "
+            f"({test[shared[0]].content[:60]!r}): remove the duplicates"
+        )
+    known = {record.group for record in train if record.group is not None}
+    groups = sorted({r.group for r in test if r.group is not None and r.group in known})
+    if groups:
+        raise LeakageError(
+            f"{len(groups)} groups are on both sides, such as {groups[0]!r}: split by group"
+        )
+
+
+def split(records: Records, *, test_size: float = 0.2, seed: int = 0) -> tuple[Records, Records]:
+    """Train and test records: every group, and every text that occurs twice, on one side.
+
+    Args:
+        records: What to split.
+        test_size: Share of the groups in the test set, between 0 and 1.
+        seed: Which split.
+
+    Raises:
+        ValueError: If one side would be empty.
+    """
+    groups = _linked_groups(records)
+    names = np.unique(groups)
+    n_test = round(test_size * len(names))
+    if not 0 < n_test < len(names):
+        raise ValueError(f"test_size={test_size} of {len(names)} groups leaves one side empty")
+    shuffled = np.random.default_rng(derive(seed, "split")).permutation(names)
+    in_test = np.isin(groups, shuffled[:n_test])
+    train, test = records[~in_test], records[in_test]
+    check_leakage(train, test)
+    return train, test
+
+
+def group_folds(
+    groups: np.ndarray, *, n_folds: int = 5, seed: int = 0
+) -> Iterator[tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]]]:
+    """Indices of train and test examples for cross-validation by group.
+
+    Args:
+        groups: Group of each example, shape (example,).
+        n_folds: Number of folds of nearly equal numbers of groups.
+        seed: Which folds.
+
+    Raises:
+        ValueError: If there are fewer groups than folds.
+    """
+    names = np.unique(groups)
+    if len(names) < n_folds:
+        raise ValueError(f"{len(names)} groups cannot make {n_folds} folds: fewer folds, or groups")
+    shuffled = np.random.default_rng(derive(seed, "folds")).permutation(names)
+    for fold in range(n_folds):
+        test = np.isin(groups, shuffled[fold::n_folds])
+        yield np.flatnonzero(~test), np.flatnonzero(test)
+
+
+def _normal(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _linked_groups(records: Records) -> np.ndarray:
+    """Groups, merged where two of them share a text."""
+    groups, owner = records.groups.copy(), {}
+    for index, record in enumerate(records):
+        first = owner.setdefault(_normal(record.content), groups[index])
+        if first != groups[index]:
+            groups[groups == groups[index]] = first
+    return groups
