@@ -27,6 +27,7 @@ from interp.core.interventions import SiteEdit, ablate, add, edit, patch, replac
 from interp.core.loading import load_model
 from interp.core.model import HookedModel
 from interp.core.origin import Origin
+from interp.core.positions import Window
 from interp.core.records import Record, Records
 from interp.core.sites import Location, Site
 from interp.core.store import ActivationStore, extract_to_disk
@@ -54,6 +55,7 @@ __all__ = [
     "Span",
     "StoreError",
     "Tokens",
+    "Window",
     "ablate",
     "add",
     "concatenate",

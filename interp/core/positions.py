@@ -5,6 +5,7 @@ without a KV cache, with padding on either side, and alone or in a batch. Paddin
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -15,9 +16,22 @@ from interp.core.hooks import Call
 
 PositionName = Literal["all", "prompt", "generated", "last"]
 Spans = Sequence[Sequence[tuple[int, int]]]
-PositionRule = PositionName | Bool[Tensor, "batch pos"] | Spans
-"""All tokens, those of the prompt, those after it, the last one of the prompt; a mask with one row
-for each text and one column for each of its positions; or, for each text, spans (start, stop)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Tokens counted from the end of the prompt: 0 is the first one after it, -1 its last one."""
+
+    start: int | None = None
+    """First token, `None` for the first one of the text."""
+    stop: int | None = None
+    """The token behind the last one, `None` for no end."""
+
+
+PositionRule = PositionName | Window | Bool[Tensor, "batch pos"] | Spans
+"""All tokens, those of the prompt, those after it, the last one of the prompt; a window around the
+end of the prompt; a mask with one row for each text and one column for each of its positions; or,
+for each text, spans (start, stop)."""
 
 
 def check_rule(rule: PositionRule) -> PositionRule:
@@ -28,7 +42,9 @@ def check_rule(rule: PositionRule) -> PositionRule:
     """
     if isinstance(rule, str):
         if rule not in get_args(PositionName):
-            raise ValueError(f"positions={rule!r}: needed {get_args(PositionName)}, mask or spans")
+            raise ValueError(
+                f"positions={rule!r}: needed {get_args(PositionName)}, a window, mask or spans"
+            )
     elif isinstance(rule, Tensor) and (rule.dtype != torch.bool or rule.ndim != 2):  # noqa: PLR2004
         raise ValueError(
             f"positions is a {rule.dtype} tensor of shape {tuple(rule.shape)}: "
@@ -54,7 +70,7 @@ def selected(rule: PositionRule, call: Call) -> Bool[Tensor, "batch pos"] | None
         if isinstance(rule, str) and rule == "all":
             return None
         raise ValueError(f"positions={rule!r}, but this model has no token positions: use 'all'")
-    if not isinstance(rule, str):
+    if not isinstance(rule, str | Window):
         table = rule if isinstance(rule, Tensor) else _mask_of_spans(rule)
         return mask & _looked_up(table.to(positions.device), positions)
     if rule == "all":
@@ -65,9 +81,21 @@ def selected(rule: PositionRule, call: Call) -> Bool[Tensor, "batch pos"] | None
             "wrap the forward pass in model.hooks.prompts(lengths), or pass a mask"
         )
     ends = call.prompt_lengths.to(positions.device)[:, None]
+    if isinstance(rule, Window):
+        return mask & _in_window(rule, positions - ends)
     if rule == "last":
         return mask & (positions == ends - 1)
     return mask & ((positions < ends) if rule == "prompt" else (positions >= ends))
+
+
+def _in_window(window: Window, offsets: Tensor) -> Bool[Tensor, "batch pos"]:
+    """Which offsets from the end of the prompt lie in the window."""
+    inside = torch.ones_like(offsets, dtype=torch.bool)
+    if window.start is not None:
+        inside &= offsets >= window.start
+    if window.stop is not None:
+        inside &= offsets < window.stop
+    return inside
 
 
 def _looked_up(table: Bool[Tensor, "row width"], positions: Tensor) -> Bool[Tensor, "batch pos"]:
