@@ -40,6 +40,7 @@ Edit = Callable[[Tensor, Call], Tensor]
 Read = Callable[[Tensor, Call], None]
 
 
+@runtime_checkable
 class Hookable(Protocol):
     """A model with hooks: what an intervention needs of one."""
 
