@@ -10,7 +10,8 @@ import logging
 from typing import Any
 
 from torch import nn
-from transformer_lens import HookedRootModule, HookPoint
+from transformer_lens import HookedRootModule
+from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
 
 __all__ = ["HookPoint", "HookedRootModule", "boot"]
