@@ -1,9 +1,6 @@
 """Splits that keep groups together and refuse leakage."""
 
-from collections.abc import Iterator
-
 import numpy as np
-from jaxtyping import Int
 
 from interp.core.errors import LeakageError
 from interp.core.records import Records
@@ -54,28 +51,6 @@ def split(records: Records, *, test_size: float = 0.2, seed: int = 0) -> tuple[R
     train, test = records[~in_test], records[in_test]
     check_leakage(train, test)
     return train, test
-
-
-def group_folds(
-    groups: np.ndarray, *, n_folds: int = 5, seed: int = 0
-) -> Iterator[tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]]]:
-    """Indices of train and test examples for cross-validation by group.
-
-    Args:
-        groups: Group of each example, shape (example,).
-        n_folds: Number of folds of nearly equal numbers of groups.
-        seed: Which folds.
-
-    Raises:
-        ValueError: If there are fewer groups than folds.
-    """
-    names = np.unique(groups)
-    if len(names) < n_folds:
-        raise ValueError(f"{len(names)} groups cannot make {n_folds} folds: fewer folds, or groups")
-    shuffled = np.random.default_rng(derive(seed, "folds")).permutation(names)
-    for fold in range(n_folds):
-        test = np.isin(groups, shuffled[fold::n_folds])
-        yield np.flatnonzero(~test), np.flatnonzero(test)
 
 
 def _normal(text: str) -> str:
