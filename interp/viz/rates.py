@@ -4,7 +4,7 @@ Both draw finished numbers; computing them, with intervals, is the caller's task
 say how a threshold fares on other data, and calibration on one set says nothing about another.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,10 +101,12 @@ def roc(
     diagonal = np.logspace(start, 0, 100) if log_fpr else np.array([0.0, 1.0])
     figure = go.Figure(_diagonal(diagonal))
     colors = iter(theme.COLORS * (1 + len(lines) // len(theme.COLORS)))
+    seconds: list[str] = []
     for name, line in lines.items():
         curve = line if isinstance(line, RocCurve) else RocCurve(fpr=line[0], tpr=line[1])
         figure.add_trace(_roc_line(name, curve, theme.CONTROL if curve.control else next(colors)))
-    figure.update_layout(width=_width(lines), height=510, legend=_LEGEND)
+        seconds.append(_area(curve))
+    figure.update_layout(width=_width([*lines, *seconds]), height=510, legend=_LEGEND)
     figure.update_xaxes(title_text="false-positive rate", range=[-0.01, 1.01])
     figure.update_yaxes(title_text="true-positive rate", range=[-0.01, 1.01])
     if log_fpr:
@@ -138,12 +140,12 @@ def reliability(
     )
     figure.add_trace(_diagonal(np.array([0.0, 1.0]), name="perfectly calibrated"), row=1, col=1)
     for place, (name, curve) in enumerate(lines.items()):
-        color, width = theme.COLORS[place], 0.6 / np.size(curve.counts) / len(lines)
+        color, width = theme.COLORS[place], min(0.6 / np.size(curve.counts), 0.06) / len(lines)
         figure.add_trace(_reliability_line(name, curve, color), row=1, col=1)
         figure.add_trace(_count_bars(name, curve, color), row=2, col=1)
         figure.data[-1].update(width=width, offset=(place - len(lines) / 2) * width)
     figure.update_layout(
-        width=_width(lines),
+        width=_width([*lines, "perfectly calibrated"]),
         height=560,
         barmode="overlay",
         legend=_LEGEND,
@@ -155,9 +157,9 @@ def reliability(
     return theme.styled(figure, title=title, layout=layout)
 
 
-def _width(names: Collection[str]) -> int:
-    """Pixels of a square plot and its legend, whose second lines have about 26 characters."""
-    return round(510 + 6.5 * max(26, *map(len, names)))
+def _width(texts: Iterable[str]) -> int:
+    """Pixels of a square plot with these texts in its legend."""
+    return round(510 + 6.5 * max(map(len, texts)))
 
 
 def _diagonal(rates: np.ndarray, name: str = "chance") -> go.Scatter:
@@ -173,11 +175,16 @@ def _diagonal(rates: np.ndarray, name: str = "chance") -> go.Scatter:
     )
 
 
+def _area(curve: RocCurve) -> str:
+    """The AUROC and its interval as text."""
+    ends = f" [{curve.interval[0]:.3f}, {curve.interval[1]:.3f}]" if curve.interval else ""
+    return f"AUROC {curve.auroc:.3f}{ends}"
+
+
 def _roc_line(name: str, curve: RocCurve, color: str) -> go.Scatter:
     """One curve; its name in the legend has a second line with the AUROC."""
     text = theme.escaped(name)
-    ends = f" [{curve.interval[0]:.3f}, {curve.interval[1]:.3f}]" if curve.interval else ""
-    muted = f'<span style="color:{theme.MUTED}">AUROC {curve.auroc:.3f}{ends}</span>'
+    muted = f'<span style="color:{theme.MUTED}">{_area(curve)}</span>'
     points = zip(np.asarray(curve.fpr), np.asarray(curve.tpr), strict=True)
     return go.Scatter(
         x=curve.fpr,
