@@ -1,0 +1,161 @@
+"""The statistics of steering: separation, slopes, rank correlation, and their intervals.
+
+Intervals are percentile bootstraps over examples (or over data sets, where those are the unit). They
+say how much the number would move with other examples of the same kind, and nothing about another
+model, layer or kind of data.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy.typing import ArrayLike
+
+from interp.core.seeds import derive
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval."""
+
+    value: float
+    """The estimate."""
+    low: float
+    """Lower end of the interval."""
+    high: float
+    """Upper end of the interval."""
+
+    def __str__(self) -> str:
+        """Value and interval."""
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+    def to_dict(self) -> dict[str, float]:
+        """The three numbers by name."""
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+
+def bootstrap(
+    statistic: Callable[..., float],
+    *columns: ArrayLike,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> Estimate:
+    """A statistic of parallel columns with its percentile interval.
+
+    Args:
+        statistic: Function of the columns.
+        *columns: Arrays with one row for each unit; rows are drawn together.
+        n_resamples: Number of draws.
+        seed: Seed of the draws.
+
+    Raises:
+        ValueError: If the columns differ in length or hold fewer than two rows.
+    """
+    arrays = [np.asarray(column) for column in columns]
+    lengths = {len(array) for array in arrays}
+    if len(lengths) != 1 or min(lengths) < 2:
+        raise ValueError(f"columns of lengths {sorted(lengths)}: needed equal ones of 2 or more")
+    n, random = lengths.pop(), np.random.default_rng(derive(seed, "bootstrap"))
+    draws = random.integers(0, n, (n_resamples, n))
+    values = np.array([statistic(*(array[rows] for array in arrays)) for rows in draws])
+    low, high = np.nanquantile(values, [0.025, 0.975]) if np.isfinite(values).any() else (np.nan,) * 2
+    return Estimate(float(statistic(*arrays)), float(low), float(high))
+
+
+def mean_estimate(values: ArrayLike, *, n_resamples: int = 1000, seed: int = 0) -> Estimate:
+    """The mean with its bootstrap interval."""
+    array = np.asarray(values, dtype=np.float64)
+    if len(array) < 2:
+        raise ValueError(f"{len(array)} values: an interval needs 2 or more")
+    random = np.random.default_rng(derive(seed, "bootstrap"))
+    means = array[random.integers(0, len(array), (n_resamples, len(array)))].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Estimate(float(array.mean()), float(low), float(high))
+
+
+def d_prime(positive: ArrayLike, negative: ArrayLike) -> float:
+    """Difference of two means in units of the pooled standard deviation (the n - 1 kind)."""
+    a, b = np.asarray(positive, dtype=np.float64), np.asarray(negative, dtype=np.float64)
+    spread = np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)
+    return float((a.mean() - b.mean()) / spread) if spread > 0 else float("nan")
+
+
+def auroc(positive: ArrayLike, negative: ArrayLike) -> float:
+    """Share of pairs in which the positive value is larger; ties count half."""
+    a, b = np.asarray(positive, dtype=np.float64), np.sort(np.asarray(negative, dtype=np.float64))
+    below, upto = np.searchsorted(b, a, side="left"), np.searchsorted(b, a, side="right")
+    return float((below + upto).mean() / (2 * len(b)))
+
+
+def slopes(
+    coefficients: Float[np.ndarray, " coefficient"],
+    propensities: Float[np.ndarray, "example coefficient"],
+) -> Float[np.ndarray, " example"]:
+    """Least-squares slope of each example's propensity over the coefficients.
+
+    Raises:
+        ValueError: If there are fewer than two different coefficients.
+    """
+    centered = coefficients - coefficients.mean()
+    if not (centered**2).sum() > 0:
+        raise ValueError(f"coefficients are {coefficients.tolist()!r}: a slope needs two different")
+    return propensities @ centered / (centered**2).sum()
+
+
+def ranks(values: ArrayLike) -> Float[np.ndarray, " row"]:
+    """Ranks from 1; ties share their mean rank."""
+    array = np.asarray(values, dtype=np.float64)
+    ordered = np.sort(array)
+    below, upto = np.searchsorted(ordered, array), np.searchsorted(ordered, array, side="right")
+    return (below + upto + 1) / 2
+
+
+def spearman(x: ArrayLike, y: ArrayLike) -> float:
+    """Spearman's rank correlation, NaN where one of the two is constant."""
+    a, b = ranks(x), ranks(y)
+    if a.std() == 0 or b.std() == 0:
+        return float("nan")
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def trait_and_bias(
+    effects: Float[np.ndarray, " example"],
+    answer: Bool[np.ndarray, " example"],
+) -> tuple[float, float]:
+    """Split effects into what the trait does and what the answer token does.
+
+    The model is effect = trait + bias x (+1 or -1), where the sign says which of two answers is the
+    matching one: a vector that only prefers "Yes" raises the rows on which "Yes" is the matching
+    answer and lowers the others by as much.
+
+    Args:
+        effects: Effect on each example, such as its slope.
+        answer: Whether the first of the two answers is the matching one.
+
+    Returns:
+        The trait effect and the bias; NaN where only one answer occurs.
+    """
+    if answer.all() or not answer.any():
+        return float("nan"), float("nan")
+    first, second = float(effects[answer].mean()), float(effects[~answer].mean())
+    return (first + second) / 2, (first - second) / 2
+
+
+def leave_one_out_r2(
+    features: Float[np.ndarray, "row feature"], target: Float[np.ndarray, " row"]
+) -> float:
+    """R2 of predictions for each row from a least-squares fit to the other rows.
+
+    The baseline predicts the mean of the other rows, so that noise scores at or below 0.
+    """
+    design = np.column_stack([np.ones(len(target)), features])
+    if len(target) < design.shape[1] + 2:
+        return float("nan")
+    predicted, baseline = np.empty(len(target)), np.empty(len(target))
+    for row in range(len(target)):
+        rest = np.arange(len(target)) != row
+        weights = np.linalg.lstsq(design[rest], target[rest], rcond=None)[0]
+        predicted[row], baseline[row] = design[row] @ weights, target[rest].mean()
+    total = float(((target - baseline) ** 2).sum())
+    return 1 - float(((target - predicted) ** 2).sum()) / total if total > 0 else float("nan")
