@@ -95,6 +95,42 @@ def auroc(
     return bootstrap(auroc_values, labels, scores, **options)
 
 
+def auroc_difference(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    others: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
+    n_draws: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """AUROC of one score minus that of another on the same examples, paired in every draw.
+
+    Args:
+        labels: Two classes; the second in sorted order is the positive one.
+        scores: One score, shape (example,).
+        others: The other, shape (example,).
+        groups: Group of each example; by default each is one of its own.
+        n_draws: Draws of the bootstrap.
+        level: Share of the draws within the interval.
+        seed: Which draws.
+    """
+    others = finite_scores(others, len(labels))
+
+    def difference(y: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        return auroc_values(y, scores, weights) - auroc_values(y, others, weights)
+
+    options = {"groups": groups, "n_draws": n_draws, "level": level, "seed": seed}
+    return bootstrap(difference, labels, scores, **options)
+
+
+def auroc_value(labels: np.ndarray, scores: np.ndarray) -> float:
+    """AUROC without an interval."""
+    y = binary_labels(labels)
+    return float(auroc_values(y, finite_scores(scores, len(y)), np.ones((1, len(y))))[0])
+
+
 def auroc_values(
     labels: Int[np.ndarray, " example"],
     scores: Float[np.ndarray, " example"],

@@ -15,7 +15,7 @@ from probes.base import Probe, Weights
 from probes.folds import group_folds, train_masks
 from probes.logistic import fit_logistic
 
-C_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+C_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Strengths from which `LinearProbe` chooses."""
 
 
