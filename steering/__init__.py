@@ -1,20 +1,54 @@
 """Steering: vectors that are added to a model's activations while it runs."""
 
-from steering import operators
+from steering import methods, operators
 from steering.applying import Combined, PrefixSteering, Steering, act_add, in_order
+from steering.contrast import (
+    PROMPT_TYPES,
+    Instruction,
+    PairLint,
+    Pairs,
+    PromptType,
+    StatementData,
+    contrast_pairs,
+    letter_pairs,
+    lint,
+    statements,
+)
+from steering.fitting import fit, fit_vector
 from steering.gating import Gate, cast_similarity, cosine_similarity, fit_gate
+from steering.items import Item, balanced, load_items, split_items
+from steering.reading import PairActivations, extract_pairs
 from steering.vectors import SteeringVector
 
 __all__ = [
+    "PROMPT_TYPES",
     "Combined",
     "Gate",
+    "Instruction",
+    "Item",
+    "PairActivations",
+    "PairLint",
+    "Pairs",
     "PrefixSteering",
+    "PromptType",
+    "StatementData",
     "Steering",
     "SteeringVector",
     "act_add",
+    "balanced",
     "cast_similarity",
+    "contrast_pairs",
     "cosine_similarity",
+    "extract_pairs",
+    "fit",
     "fit_gate",
+    "fit_vector",
     "in_order",
+    "letter_pairs",
+    "lint",
+    "load_items",
+    "methods",
     "operators",
+    "split_items",
+    "statements",
 ]

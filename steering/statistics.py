@@ -1,8 +1,8 @@
 """The statistics of steering: separation, slopes, rank correlation, and their intervals.
 
-Intervals are percentile bootstraps over examples (or over data sets, where those are the unit). They
-say how much the number would move with other examples of the same kind, and nothing about another
-model, layer or kind of data.
+Intervals are percentile bootstraps over examples (or over data sets, where those are the unit).
+They say how much the number would move with other examples of the same kind, and nothing about
+another model, layer or kind of data.
 """
 
 from collections.abc import Callable
@@ -59,7 +59,9 @@ def bootstrap(
     n, random = lengths.pop(), np.random.default_rng(derive(seed, "bootstrap"))
     draws = random.integers(0, n, (n_resamples, n))
     values = np.array([statistic(*(array[rows] for array in arrays)) for rows in draws])
-    low, high = np.nanquantile(values, [0.025, 0.975]) if np.isfinite(values).any() else (np.nan,) * 2
+    low, high = (
+        np.nanquantile(values, [0.025, 0.975]) if np.isfinite(values).any() else (np.nan,) * 2
+    )
     return Estimate(float(statistic(*arrays)), float(low), float(high))
 
 

@@ -1,8 +1,8 @@
 """Steering vectors: one vector for each layer of a site, with the scale of the activations there.
 
 A vector is a value: it adds, subtracts, scales, is saved and loaded, and remembers the model in
-which it was found. `vector.applied(model)` is the `with` block in which it steers. A vector says nothing
-about whether it steers: that is what `steering.coherence` and `steering.sweeps` measure.
+which it was found. `vector.applied(model)` is the `with` block in which it steers. A vector says
+nothing about whether it steers: that is what `steering.coherence` and `steering.sweeps` measure.
 """
 
 import json
