@@ -1,6 +1,5 @@
 """Activations: what was read from a model, with its place and its labels."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -10,14 +9,12 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from interp.core.errors import near_miss
-from interp.core.files import write_atomically
+from interp.core.files import load_tensors, save_tensors
 from interp.core.origin import Origin
-from interp.core.tokens import Selection, Tokens
+from interp.core.tokens import Selection, Tokens, join_tokens, token_tensors, tokens_from_tensors
 
 Pooling = Literal["mean", "last", "max"] | Callable[[Tensor], Tensor]
 """How the tokens of an example become one vector; a function gets (pos, *feature)."""
@@ -93,8 +90,8 @@ class Activations:
         return self.tensors[self.site]
 
     @property
-    def matrix(self) -> Float[Tensor, "row *feature"]:
-        """The rows of the only layer of the only site: what a probe is fitted to."""
+    def matrix(self) -> Float[Tensor, "row ..."]:
+        """The rows of the only layer of the only site, shape (row, *feature): for probes."""
         return self.values[:, self.layers.index(self.layer)]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -127,14 +124,12 @@ class Activations:
         view = slice(columns[0], columns[0] + 1) if len(columns) == 1 else columns
         return self._with(tensors={site: self.tensors[site][:, view]}, layers=wanted)
 
-    def __getitem__(self, index: slice | Sequence[int] | np.ndarray) -> "Activations":
-        """The examples at a slice, a list of indices or a boolean mask."""
-        examples = np.arange(len(self))[index]
+    def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> "Activations":
+        """The examples at an index, a slice, a list of indices or a boolean mask."""
+        examples = np.atleast_1d(np.arange(len(self))[index])
         rows, tokens = examples, self.tokens
         if tokens is not None:
-            offsets = tokens.offsets
-            rows = np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in examples])
-            tokens = tokens.rows(examples)
+            rows, tokens = tokens.rows_of(examples), tokens.rows(examples)
         picked = torch.from_numpy(rows)
         return self._with(
             tensors={name: tensor[picked] for name, tensor in self.tensors.items()},
@@ -175,14 +170,14 @@ class Activations:
         index = torch.from_numpy(keep)
         return self._with(
             tensors={
-                name: torch.stack([pool_rows(part, pooling) for part in parts])
+                name: torch.stack([_pool_layers(part, pooling) for part in parts])
                 for name, parts in (
                     (name, tensor[index].split(lengths.tolist()))
                     for name, tensor in self.tensors.items()
                 )
             },
             tokens=None,
-            pooling=pooling if isinstance(pooling, str) else getattr(pooling, "__name__", "custom"),
+            pooling=pooling_name(pooling),
         )
 
     def to_frame(self) -> pd.DataFrame:
@@ -220,12 +215,11 @@ class Activations:
             "pooling": self.pooling,
             "origin": None if self.origin is None else asdict(self.origin),
         }
-        tensors = {f"site.{name}": tensor.contiguous() for name, tensor in self.tensors.items()}
+        tensors = {f"site.{name}": tensor for name, tensor in self.tensors.items()}
         if self.tokens is not None:
-            header |= {"texts": self.tokens.texts, "roles": self.tokens.roles}
-            for name, column in token_columns(self.tokens).items():
-                tensors[f"tokens.{name}"] = torch.from_numpy(column)
-        return write_atomically(path, save(tensors, metadata={"hookscope": json.dumps(header)}))
+            table = token_tensors(self.tokens)
+            tensors |= {f"tokens.{name}": tensor for name, tensor in table.items()}
+        return save_tensors(path, tensors, header)
 
     @classmethod
     def load(cls, path: str | Path) -> "Activations":
@@ -234,13 +228,9 @@ class Activations:
         Raises:
             ValueError: If the file holds something else.
         """
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("hookscope", "{}"))
-            if header.get("schema") != _SCHEMA:
-                raise ValueError(f"{path} has schema {header.get('schema')!r}: needed {_SCHEMA!r}")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        columns = {
-            name.removeprefix("tokens."): tensor.numpy()
+        tensors, header = load_tensors(path, schema=_SCHEMA)
+        table = {
+            name.removeprefix("tokens."): tensor
             for name, tensor in tensors.items()
             if name.startswith("tokens.")
         }
@@ -249,7 +239,7 @@ class Activations:
             layers=tuple(header["layers"]),
             labels=None if header["labels"] is None else np.array(header["labels"]),
             groups=None if header["groups"] is None else np.array(header["groups"]),
-            tokens=tokens_from_columns(columns, header) if columns else None,
+            tokens=tokens_from_tensors(table) if table else None,
             pooling=header["pooling"],
             origin=None if header["origin"] is None else Origin(**header["origin"]),
         )
@@ -269,29 +259,22 @@ def concatenate(parts: Sequence[Activations]) -> Activations:
     Raises:
         ValueError: If they differ in any of these.
     """
+    if not parts:
+        raise ValueError("nothing to concatenate: needed at least one Activations")
     first = parts[0]
     for name in ("sites", "layers", "pooling", "origin"):
         found = {getattr(part, name) for part in parts}
         if len(found) > 1:
             raise ValueError(f"activations differ in {name}: {sorted(map(str, found))}")
     tables = [part.tokens for part in parts if part.tokens is not None]
-    tokens = None
-    if tables:
-        joined = [token_columns(table) for table in tables]
-        columns = {name: np.concatenate([c[name] for c in joined]) for name in joined[0]}
-        tokens = tokens_from_columns(
-            columns,
-            {
-                "texts": [text for table in tables for text in table.texts],
-                "roles": [roles for table in tables for roles in table.roles],
-            },
-        )
+    if tables and len(tables) < len(parts):
+        raise ValueError("some activations are of tokens and some of examples: pool() them first")
     return Activations(
         tensors={name: torch.cat([p.tensors[name] for p in parts]) for name in first.sites},
         layers=first.layers,
         labels=_joined([part.labels for part in parts]),
         groups=_joined([part.groups for part in parts]),
-        tokens=tokens,
+        tokens=join_tokens(tables) if tables else None,
         pooling=first.pooling,
         origin=first.origin,
     )
@@ -302,7 +285,21 @@ def _joined(columns: list[np.ndarray | None]) -> np.ndarray | None:
     return np.concatenate(present) if len(present) == len(columns) else None
 
 
-def pool_rows(values: Float[Tensor, "pos *feature"], pooling: Pooling) -> Float[Tensor, "..."]:
+def pooling_name(pooling: Pooling | None) -> str | None:
+    """What results call a pooling: its name, or the qualified name of the function."""
+    if pooling is None or isinstance(pooling, str):
+        return pooling
+    return getattr(pooling, "__qualname__", type(pooling).__qualname__)
+
+
+def _pool_layers(
+    values: Float[Tensor, "pos layer *feature"], pooling: Pooling
+) -> Float[Tensor, "layer ..."]:
+    """One vector for each layer, from those of an example's tokens."""
+    return torch.stack([pool_rows(layer, pooling) for layer in values.unbind(1)])
+
+
+def pool_rows(values: Float[Tensor, " pos *feature"], pooling: Pooling) -> Float[Tensor, "..."]:
     """One vector from those of an example's tokens."""
     if callable(pooling):
         return pooling(values)
@@ -313,16 +310,3 @@ def pool_rows(values: Float[Tensor, "pos *feature"], pooling: Pooling) -> Float[
     if pooling == "last":
         return values[-1]
     raise ValueError(f"pooling={pooling!r}: needed 'mean', 'last', 'max' or a function")
-
-
-def token_columns(tokens: Tokens) -> dict[str, np.ndarray]:
-    """The arrays of a token table."""
-    columns = {f.name: getattr(tokens, f.name) for f in fields(tokens)}
-    return {name: column for name, column in columns.items() if isinstance(column, np.ndarray)}
-
-
-def tokens_from_columns(columns: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> Tokens:
-    """A token table from its arrays and its texts and roles."""
-    return Tokens(
-        **columns, texts=tuple(header["texts"]), roles=tuple(tuple(r) for r in header["roles"])
-    )

@@ -14,7 +14,7 @@ from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
 
-__all__ = ["HookPoint", "HookedRootModule", "boot"]
+__all__ = ["HookPoint", "HookedRootModule", "TransformerBridge", "boot"]
 
 
 def boot(module: nn.Module, tokenizer: Any) -> TransformerBridge:
@@ -27,7 +27,7 @@ def boot(module: nn.Module, tokenizer: Any) -> TransformerBridge:
         module: A Hugging Face causal language model; it stays as it is.
         tokenizer: Its tokenizer, which is copied too.
     """
-    module = copy.deepcopy(module)
+    module: Any = copy.deepcopy(module)
     module.config.architectures = [type(module).__name__]  # unset in models made from a config
     level = logging.getLogger("transformers").level
     bridge = TransformerBridge.boot_transformers(

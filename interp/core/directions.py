@@ -1,18 +1,15 @@
 """Directions: unit vectors at a site, the value that probes hand to steering and attribution."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 
-from interp.core.files import write_atomically
+from interp.core.files import load_tensors, save_tensors
 from interp.core.origin import Origin
 
 _SCHEMA = "hookscope.direction/1"
@@ -26,7 +23,7 @@ class Direction:
         >>> direction = Direction(vector=torch.tensor([3.0, 4.0]), layer=2)
         >>> direction.vector
         tensor([0.6000, 0.8000])
-        >>> direction.cosine(torch.tensor([0.0, 2.0]))
+        >>> round(direction.cosine(torch.tensor([0.0, 2.0])), 6)
         0.8
     """
 
@@ -53,12 +50,12 @@ class Direction:
 
     def __neg__(self) -> "Direction":
         """The opposite direction."""
-        return Direction(**{**self.__dict__, "vector": -self.vector})
+        return replace(self, vector=-self.vector)
 
     def cosine(self, other: "Direction | Float[Tensor, ' feature']") -> float:
         """Cosine with another direction or vector."""
         vector = other.vector if isinstance(other, Direction) else other.to("cpu", torch.float32)
-        return round(float(torch.cosine_similarity(self.vector, vector, dim=0)), 7)
+        return float(torch.cosine_similarity(self.vector, vector, dim=0))
 
     def save(self, path: str | Path) -> Path:
         """Write a safetensors file with a JSON header; returns its path."""
@@ -69,8 +66,7 @@ class Direction:
             "origin": None if self.origin is None else asdict(self.origin),
             "provenance": dict(self.provenance),
         }
-        content = save({"vector": self.vector}, metadata={"hookscope": json.dumps(header)})
-        return write_atomically(path, content)
+        return save_tensors(path, {"vector": self.vector}, header)
 
     @classmethod
     def load(cls, path: str | Path, *, origin: Origin | None = None) -> "Direction":
@@ -84,16 +80,12 @@ class Direction:
             ValueError: If the file holds something else.
             ModelMismatchError: If it was made with another model than `origin`.
         """
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("hookscope", "{}"))
-            if header.get("schema") != _SCHEMA:
-                raise ValueError(f"{path} has schema {header.get('schema')!r}: needed {_SCHEMA!r}")
-            vector = file.get_tensor("vector")
+        tensors, header = load_tensors(path, schema=_SCHEMA)
         made_with = None if header["origin"] is None else Origin(**header["origin"])
         if origin is not None and made_with is not None:
             made_with.check(origin, f"direction {Path(path).name}")
         return cls(
-            vector=vector,
+            vector=tensors["vector"],
             layer=header["layer"],
             site=header["site"],
             origin=made_with,

@@ -6,6 +6,7 @@ so that nothing larger than what was asked for outlives its layer.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from jaxtyping import Bool
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from interp.core.activations import Activations, Pooling, pool_rows
+from interp.core.activations import Activations, Pooling, pool_rows, pooling_name
 from interp.core.hooks import Stop
 from interp.core.model import HookedModel
 from interp.core.records import Records
@@ -71,17 +72,22 @@ def extract(
                 shape = (reader.n_rows, len(reader.layers), *value.shape[1:])
                 tensors[name] = torch.empty(shape, dtype=dtype)
             tensors[name][rows, column] = value
-    labelled = isinstance(records, Records)
-    labels = records.labels if labelled else None
     return Activations(
         tensors={name: tensors[name] for name in reader.names},
         layers=reader.layers,
-        labels=None if labels is None or (labels == None).all() else labels,  # noqa: E711
-        groups=records.groups if labelled else None,
+        labels=labels_of(records),
+        groups=records.groups if isinstance(records, Records) else None,
         tokens=reader.kept,
-        pooling=None if pooling is None else getattr(pooling, "__name__", str(pooling)),
+        pooling=pooling_name(pooling),
         origin=model.origin,
     )
+
+
+def labels_of(records: Records | Sequence[str] | Tokens) -> np.ndarray | None:
+    """Labels of records, `None` if there are none."""
+    if not isinstance(records, Records) or all(record.label is None for record in records):
+        return None
+    return records.labels
 
 
 class Reader:
@@ -101,7 +107,10 @@ class Reader:
         self.names = (sites,) if isinstance(sites, str) else tuple(sites)
         chosen = range(model.n_layers) if layers is None else layers
         chosen = (chosen,) if isinstance(chosen, int) else tuple(chosen)
-        self.sites = [site for name in self.names for site in model.sites.at(name, chosen)]
+        found = [site for name in self.names for site in model.sites.at(name, chosen)]
+        self.sites = list(dict.fromkeys(found))
+        if not self.sites:
+            raise ValueError("no layers or no sites: needed at least one of each")
         self.layers = tuple(dict.fromkeys(site.layer or 0 for site in self.sites))
         self.pooling = pooling
         self._model, self._tokens, self._dtype = model, tokens, dtype
@@ -123,61 +132,73 @@ class Reader:
 
     def rows(self, examples: np.ndarray) -> np.ndarray:
         """Rows of the result that belong to these examples, in their order."""
-        if self.kept is None:
-            return examples
-        offsets = self.kept.offsets
-        return np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in examples])
+        return examples if self.kept is None else self.kept.rows_of(examples)
 
     def read(
         self, plan: Sequence[np.ndarray], progress: bool
     ) -> Iterator[tuple[np.ndarray, dict[Site, Tensor]]]:
         """Run the batches of a plan: examples, and values of their rows at each site."""
-        device, offsets = self._model.device, self._tokens.offsets
+        device = self._model.device
         n_tokens = int(self._tokens.lengths[np.concatenate(plan)].sum()) if len(plan) else 0
         with tqdm(total=n_tokens, unit="tok", disable=not progress, desc="extract") as bar:
             for examples in plan:
                 batch = self._tokens.batch(examples)
                 keep = torch.zeros_like(batch["attention_mask"], dtype=torch.bool)
-                keep[batch["attention_mask"].bool()] = torch.from_numpy(
-                    np.concatenate([self._keep[offsets[i] : offsets[i + 1]] for i in examples])
-                )
-                yield examples, self._run({k: v.to(device) for k, v in batch.items()}, keep.to(device))
+                rows = self._tokens.rows_of(examples)
+                keep[batch["attention_mask"].bool()] = torch.from_numpy(self._keep[rows])
+                batch = {name: tensor.to(device) for name, tensor in batch.items()}
+                yield examples, self._run(examples, batch, keep.to(device))
                 bar.update(int(batch["attention_mask"].sum()))
 
-    def _run(self, batch: dict[str, Tensor], keep: Bool[Tensor, "batch pos"]) -> dict[Site, Tensor]:
+    def _run(
+        self, examples: np.ndarray, batch: dict[str, Tensor], keep: Bool[Tensor, "batch pos"]
+    ) -> dict[Site, Tensor]:
         """One forward pass of the body, stopped as soon as everything has been read."""
         found: dict[Site, Tensor] = {}
 
         def read(value: Tensor, call: object, site: Site) -> None:
-            found[site] = self._reduced(value.detach(), keep, site)
+            found[site] = self._reduced(value.detach(), keep, site, examples)
             if len(found) == len(self.sites):
                 raise Stop
 
         reads = [(s, lambda value, call, s=s: read(value, call, s)) for s in self.sites]
-        lengths = batch["attention_mask"].sum(-1)
-        with torch.no_grad(), self._model.hooks.attached(reads=reads), self._model.hooks.prompts(lengths):
+        hooks = self._model.hooks
+        lengths, rows = torch.from_numpy(self._tokens.lengths), torch.from_numpy(examples)
+        with torch.no_grad(), hooks.attached(reads=reads), hooks.prompts(lengths, rows=rows):
             try:
                 self._model.body(**batch, use_cache=False)
             except Stop:
                 pass
         return found
 
-    def _reduced(self, value: Tensor, keep: Bool[Tensor, "batch pos"], site: Site) -> Tensor:
+    def _reduced(
+        self, value: Tensor, keep: Bool[Tensor, "batch pos"], site: Site, examples: np.ndarray
+    ) -> Tensor:
         """What is kept of a site's value: pooled or chosen rows, on the CPU, never a view."""
         kept = value[keep] if self.pooling is None else pool_batch(value, keep, self.pooling)
         kept = kept.to(self._dtype)
         if not bool(torch.isfinite(kept).all()):
-            raise ValueError(
-                f"activations at {site} are not finite in {self._dtype}: the model gives "
-                f"{'finite' if bool(torch.isfinite(value[keep]).all()) else 'NaN or infinite'} "
-                "values there; use float32 if they overflow"
-            )
+            self._refuse(value, keep, site, examples)
         return kept.cpu()
 
+    def _refuse(
+        self, value: Tensor, keep: Bool[Tensor, "batch pos"], site: Site, examples: np.ndarray
+    ) -> NoReturn:
+        """Say which example is not finite, and whether it is the model's fault or the dtype's."""
+        wrong = ~value.isfinite().flatten(2).all(-1) & keep
+        if bool(wrong.any()):
+            example = int(examples[int(wrong.any(-1).nonzero()[0])])
+            raise ValueError(
+                f"activations at {site} are NaN or infinite in example {example}: the model "
+                "itself, or an intervention on it, gives these values"
+            )
+        raise ValueError(
+            f"activations at {site} are not finite as {self._dtype}, though the model's are: "
+            "they overflow, so use float32 or bfloat16, or the pooling function is at fault"
+        )
 
-def pool_batch(
-    value: Tensor, keep: Bool[Tensor, "batch pos"], pooling: Pooling
-) -> Tensor:
+
+def pool_batch(value: Tensor, keep: Bool[Tensor, "batch pos"], pooling: Pooling) -> Tensor:
     """One vector for each text of a batch, from the tokens that are kept.
 
     Args:
@@ -196,5 +217,6 @@ def pool_batch(
     elif pooling == "max":
         pooled = flat.masked_fill(~keep[..., None], -torch.inf).amax(dim=1)
     else:
-        return torch.stack([pool_rows(row[k], pooling) for row, k in zip(value, keep, strict=True)])
+        rows = zip(value, keep, strict=True)
+        return torch.stack([pool_rows(row[chosen], pooling) for row, chosen in rows])
     return pooled.unflatten(-1, value.shape[2:])

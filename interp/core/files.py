@@ -1,8 +1,17 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and safetensors files with a JSON header."""
 
+import json
 import os
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+_HEADER = "hookscope"
 
 
 def write_atomically(path: str | Path, content: bytes) -> Path:
@@ -24,3 +33,30 @@ def write_atomically(path: str | Path, content: bytes) -> Path:
     finally:
         neighbor.unlink(missing_ok=True)
     return path
+
+
+def save_tensors(
+    path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any] | None = None
+) -> Path:
+    """Write tensors, and a header of anything that JSON holds, as one safetensors file."""
+    metadata = None if header is None else {_HEADER: json.dumps(header)}
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    return write_atomically(path, save(whole, metadata=metadata))
+
+
+def load_tensors(path: str | Path, *, schema: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and header of a file that `save_tensors` wrote.
+
+    Raises:
+        ValueError: If the file holds something else than the schema says.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
+            if header.get("schema") != schema:
+                raise ValueError(f"{path} has schema {header.get('schema')!r}: needed {schema!r}")
+            return {name: file.get_tensor(name) for name in file.keys()}, header
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is not a safetensors file ({error}): needed {schema!r}"
+        ) from error

@@ -2,9 +2,10 @@
 
 Hugging Face's `generate` does the work. What is added makes a batch give what single prompts give:
 padding on the left with explicit positions, and sampling by Gumbel noise from one generator for
-each prompt, drawn from the seed and not from torch's global state.
+each prompt, which depends on the seed and the prompt and not on torch's global state.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,8 @@ from interp.core.seeds import generator
 from interp.core.tokens import Tokens
 
 OnToken = Callable[[Tensor], "Tensor | None"]
-"""Called with the ids so far, shape (batch, pos), after every token; may return which to stop."""
+"""Called with the ids so far, shape (batch, pos), after every token; may return which to stop, as
+booleans of shape (batch)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,8 @@ def generate(
         max_new_tokens: Tokens to write at most.
         temperature: 0 takes the likeliest token; otherwise logits are divided by it and sampled.
         top_p: Sample only from the likeliest tokens that together have this probability.
-        seed: Seed of the sampling; each prompt has a stream of its own.
+        seed: Seed of the sampling; each prompt has a stream of its own, and a prompt that is given
+            several times is sampled anew each time.
         batch_size: Prompts that run together; changes the speed, not the texts.
         use_cache: Keep keys and values; without it everything is computed anew for each token.
         on_token: Called after every token; a boolean tensor that it returns ends those texts.
@@ -91,10 +94,12 @@ def generate(
     if model.n_ctx is not None and longest > model.n_ctx:
         raise ValueError(f"prompt and answer may take {longest} tokens, but {model.n_ctx} fit")
     order = np.argsort(-tokens.lengths, kind="stable")
+    streams = _streams(tokens)
     written: dict[int, tuple[int, ...]] = {}
     for start in tqdm(range(0, len(order), batch_size), disable=not progress, desc="generate"):
         rows = order[start : start + batch_size]
-        sampler = _Sampler(temperature, top_p, seed, rows) if temperature > 0 else None
+        names = [streams[row] for row in rows]
+        sampler = _Sampler(temperature, top_p, seed, names) if temperature > 0 else None
         answers = _decode(model, tokens, rows, max_new_tokens, use_cache, sampler, on_token)
         written |= dict(zip(rows.tolist(), answers, strict=True))
     ids = tuple(written[row] for row in range(len(tokens)))
@@ -123,9 +128,11 @@ def _decode(
     """The ids that one batch of prompts is continued with."""
     batch = {name: x.to(model.device) for name, x in tokens.batch(rows, side="left").items()}
     width, ends = batch["input_ids"].shape[1], _end_ids(model)
-    stopping = [] if on_token is None else [_Callback(on_token)]
-    with torch.no_grad(), model.hooks.prompts(batch["attention_mask"].sum(-1)):
-        output = model.module.generate(
+    watch = _Watch(on_token)
+    lengths, numbers = torch.from_numpy(tokens.lengths), torch.from_numpy(rows)
+    module: Any = model.module
+    with torch.no_grad(), model.hooks.prompts(lengths, rows=numbers):
+        output = module.generate(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
             max_new_tokens=max_new_tokens,
@@ -137,14 +144,18 @@ def _decode(
             eos_token_id=ends or None,
             pad_token_id=ends[0] if ends else 0,
             logits_processor=[sampler] if sampler is not None else [],
-            stopping_criteria=stopping,
+            stopping_criteria=[watch],
         )
-    return [_until_end(row, ends) for row in output[:, width:].tolist()]
+    return [
+        _until_end(row[width:stop], ends)
+        for row, stop in zip(output.tolist(), watch.stops, strict=True)
+    ]
 
 
 def _end_ids(model: HookedModel) -> list[int]:
     """Tokens that end a text."""
-    end = model.module.generation_config.eos_token_id
+    module: Any = model.module
+    end = module.generation_config.eos_token_id
     if end is None:
         end = getattr(model.tokenizer, "eos_token_id", None)
     return [] if end is None else list(end) if isinstance(end, (list, tuple)) else [end]
@@ -158,9 +169,11 @@ def _until_end(ids: list[int], ends: list[int]) -> tuple[int, ...]:
 class _Sampler:
     """A logits processor after which the likeliest token is a sample (the Gumbel-max trick)."""
 
-    def __init__(self, temperature: float, top_p: float, seed: int, rows: np.ndarray) -> None:
+    def __init__(
+        self, temperature: float, top_p: float, seed: int, streams: Sequence[tuple[str, int]]
+    ) -> None:
         self._temperature, self._top_p = temperature, top_p
-        self._generators = [generator(seed, "generate", int(row)) for row in rows]
+        self._generators = [generator(seed, "generate", *stream) for stream in streams]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         scores = scores.float() / self._temperature
@@ -173,12 +186,33 @@ class _Sampler:
         return scores + noise.to(scores.device)
 
 
-class _Callback:
-    """A stopping criterion that asks the caller after every token."""
+class _Watch:
+    """A stopping criterion that asks the caller after every token and notes where texts stop."""
 
-    def __init__(self, on_token: OnToken) -> None:
+    def __init__(self, on_token: OnToken | None) -> None:
         self._on_token = on_token
+        self.stops: list[int | None] = []
 
     def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
-        stop = self._on_token(input_ids)
-        return torch.zeros(len(input_ids), dtype=torch.bool) if stop is None else stop
+        answer = None if self._on_token is None else self._on_token(input_ids)
+        if answer is None:
+            answer = torch.zeros(len(input_ids), dtype=torch.bool)
+        self.stops = self.stops or [None] * len(input_ids)
+        for row in answer.nonzero()[:, 0].tolist():
+            if self.stops[row] is None:
+                self.stops[row] = input_ids.shape[1]
+        return answer.to(input_ids.device)
+
+
+def _streams(tokens: Tokens) -> list[tuple[str, int]]:
+    """What names each prompt's random stream: its ids, and how often it has come before.
+
+    So a prompt is continued alone as it is in a batch, and its repetitions are different samples.
+    """
+    seen: Counter[str] = Counter()
+    streams = []
+    for row in range(len(tokens)):
+        digest = tokens.rows([row]).digest()
+        streams.append((digest, seen[digest]))
+        seen[digest] += 1
+    return streams

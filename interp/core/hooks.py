@@ -7,18 +7,19 @@ block, because a torch hook is seen by all threads.
 """
 
 import threading
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from interp.core.sites import Location, Site, Sites
+
 
 @dataclass(frozen=True)
 class Call:
@@ -30,6 +31,10 @@ class Call:
     """Which tokens are real."""
     prompt_lengths: Int[Tensor, " batch"] | None = None
     """Tokens of each prompt, where that is known: later positions were generated."""
+    rows: Int[Tensor, " batch"] | None = None
+    """Which of the caller's texts each row is, where that is known: batches reorder texts."""
+    n_texts: int | None = None
+    """How many texts the caller gave, where that is known."""
     site: Site | None = None
     """The site at which the hook runs."""
     index: int = 0
@@ -38,6 +43,7 @@ class Call:
 
 Edit = Callable[[Tensor, Call], Tensor]
 Read = Callable[[Tensor, Call], None]
+_Hook = TypeVar("_Hook", Edit, Read)
 
 
 @runtime_checkable
@@ -59,7 +65,7 @@ class Intervention(Protocol):
         ...
 
 
-class Stop(BaseException):  # noqa: N818
+class Stop(BaseException):
     """Ends a forward pass when everything that was asked for has been read."""
 
 
@@ -72,12 +78,13 @@ class Hooks:
         self._module = module
         self._entry = entry
         self._lock = threading.RLock()
-        self._edits: dict[Site, list[Edit]] = defaultdict(list)
-        self._reads: dict[Site, list[Read]] = defaultdict(list)
+        self._attachments: list[_Attachment] = []
+        self._edits: dict[Site, list[Edit]] = {}
+        self._reads: dict[Site, list[Read]] = {}
         self._handles: dict[Site | None, torch.utils.hooks.RemovableHandle] = {}
         self._call = Call()
         self._counts: Counter[Site] = Counter()
-        self._prompt_lengths: Int[Tensor, " batch"] | None = None
+        self._prompts: _Prompts | None = None
 
     @contextmanager
     def attached(
@@ -95,30 +102,34 @@ class Hooks:
         Raises:
             HookNotFoundError: If the model has no such site; nothing is attached then.
         """
-        pairs = [(self._edits, site, edit) for site, edit in edits]
-        pairs += [(self._reads, site, read) for site, read in reads]
-        for _, site, _ in pairs:
+        mine = _Attachment(tuple(edits), tuple(reads))
+        for site, _ in (*mine.edits, *mine.reads):
             self.sites[site]
         with self._lock:
-            for table, site, function in pairs:
-                table[site].append(function)
+            self._attachments.append(mine)
             try:
                 self._install()
                 yield
             finally:
-                for table, site, function in pairs:
-                    table[site].remove(function)
+                self._attachments = [other for other in self._attachments if other is not mine]
                 self._install()
 
     @contextmanager
-    def prompts(self, lengths: Int[Tensor, " batch"]) -> Iterator[None]:
-        """Tell hooks how many tokens of each text are its prompt."""
+    def prompts(
+        self, lengths: Int[Tensor, " text"], *, rows: Int[Tensor, " batch"] | None = None
+    ) -> Iterator[None]:
+        """Tell hooks which texts run, so that position rules find those they speak of.
+
+        Args:
+            lengths: How many tokens of each of the caller's texts are its prompt.
+            rows: Which of these texts the rows of the batch are; by default all in their order.
+        """
         with self._lock:
-            before, self._prompt_lengths = self._prompt_lengths, lengths
+            before, self._prompts = self._prompts, _Prompts(lengths, rows)
             try:
                 yield
             finally:
-                self._prompt_lengths = before
+                self._prompts = before
 
     @property
     def active(self) -> tuple[Site, ...]:
@@ -127,7 +138,9 @@ class Hooks:
 
     def _install(self) -> None:
         """Make the torch hooks those of the sites that have edits or reads."""
-        wanted = {site for site in self.sites if self._edits.get(site) or self._reads.get(site)}
+        self._edits = _by_site(pair for one in self._attachments for pair in one.edits)
+        self._reads = _by_site(pair for one in self._attachments for pair in one.reads)
+        wanted = self._edits.keys() | self._reads.keys()
         for site in self._handles.keys() - wanted - {None}:
             self._handles.pop(site).remove()
         for site in wanted - self._handles.keys():
@@ -175,39 +188,79 @@ class Hooks:
             value = edit(value, call)
         for read in self._reads.get(site, ()):
             read(value, call)
-        return value.reshape(flat_shape) if self._edits.get(site) else None
+        return value.reshape(flat_shape) if site in self._edits else None
 
     def _begin(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """At the start of each forward pass: find out where its tokens stand."""
         self._counts.clear()
-        self._call = _language_call(args, kwargs, self._prompt_lengths)
+        self._call = _language_call(args, kwargs, self._prompts)
+
+
+@dataclass(frozen=True)
+class _Prompts:
+    """The prompts of all texts, and which of them a batch holds."""
+
+    lengths: Int[Tensor, " text"]
+    rows: Int[Tensor, " batch"] | None = None
+
+    def of_batch(self, batch: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Length and number of each row's text; several rows in turn may continue one text."""
+        rows = torch.arange(len(self.lengths)) if self.rows is None else self.rows
+        if batch % len(rows):
+            raise ValueError(f"the batch has {batch} rows, but hooks were told of {len(rows)}")
+        rows = rows.repeat_interleave(batch // len(rows))  # beams, or samples of one prompt
+        return self.lengths[rows].to(device), rows.to(device)
+
+
+@dataclass(frozen=True, eq=False)
+class _Attachment:
+    """What one `with` block attaches."""
+
+    edits: tuple[tuple[Site, Edit], ...]
+    reads: tuple[tuple[Site, Read], ...]
+
+
+def _by_site(pairs: Iterable[tuple[Site, _Hook]]) -> dict[Site, list[_Hook]]:
+    """The functions at each site, in the order in which they were attached."""
+    table: dict[Site, list[_Hook]] = {}
+    for site, function in pairs:
+        table.setdefault(site, []).append(function)
+    return table
 
 
 def _with_item(values: tuple, item: int, value: Tensor) -> tuple:
     return (*values[:item], value, *values[item + 1 :])
 
 
-def _language_call(args: tuple, kwargs: dict, prompt_lengths: Tensor | None) -> Call:
-    """Positions and mask of a decoder's call; an empty `Call` for a model of another kind."""
-    inputs = kwargs.get("input_ids")
-    if inputs is None:
-        inputs = kwargs.get("inputs_embeds")
-    if inputs is None and args and not args[0].is_floating_point():
-        inputs = args[0]
+def _token_input(args: tuple, kwargs: dict) -> Tensor | None:
+    """The ids or embeddings that a decoder is called with; `None` for a model of another kind."""
+    for name in ("input_ids", "inputs_embeds"):
+        if kwargs.get(name) is not None:
+            return kwargs[name]
+    first = args[0] if args else None
+    is_ids = isinstance(first, Tensor) and first.dtype in (torch.int64, torch.int32)
+    return first if is_ids and first.ndim == 2 else None
+
+
+def _language_call(args: tuple, kwargs: dict, prompts: _Prompts | None) -> Call:
+    """Where the tokens of a decoder's call stand; an empty `Call` for a model of another kind."""
+    inputs = _token_input(args, kwargs)
     if inputs is None:
         return Call()
     batch, n_new = inputs.shape[:2]
     cache = kwargs.get("past_key_values")
     n_past = cache.get_seq_length() if cache is not None else 0
     mask = kwargs.get("attention_mask")
-    if mask is None or mask.ndim != 2:  # noqa: PLR2004
+    if mask is None or mask.ndim != 2:
         mask = inputs.new_ones((batch, n_past + n_new), dtype=torch.long)
     positions = kwargs.get("position_ids")
     if positions is None:
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -n_new:]
-    if prompt_lengths is None and (cache is not None or kwargs.get("use_cache")):
+    call = Call(positions.expand(batch, -1), mask[:, -n_new:].bool())
+    if prompts is not None:
+        lengths, rows = prompts.of_batch(batch, inputs.device)
+        return replace(call, prompt_lengths=lengths, rows=rows, n_texts=len(prompts.lengths))
+    if cache is not None or kwargs.get("use_cache"):
         # a cached generation that did not say: what comes with an empty cache is the prompt
-        prompt_lengths = mask.sum(-1) if n_past == 0 else mask[:, :n_past].sum(-1)
-    elif prompt_lengths is not None and len(prompt_lengths) != batch:  # beams, repeated samples
-        prompt_lengths = prompt_lengths.repeat_interleave(batch // len(prompt_lengths))
-    return Call(positions.expand(batch, -1), mask[:, -n_new:].bool(), prompt_lengths)
+        return replace(call, prompt_lengths=mask[:, : n_past or n_new].sum(-1))
+    return call

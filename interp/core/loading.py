@@ -1,5 +1,6 @@
 """Loading: the embedded models, Hugging Face models, GGUF files, or a model already in memory."""
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -26,6 +27,13 @@ class EmbeddedModel:
     """Name of the file in the package."""
     install: str
     """The command that gets it."""
+
+    def path(self) -> Path | None:
+        """The GGUF file, `None` where the package is not installed."""
+        spec = importlib.util.find_spec(self.package)
+        folders = (spec.submodule_search_locations or ()) if spec is not None else ()
+        files = [Path(folder) / self.file for folder in folders]
+        return next((file for file in files if file.exists()), None)
 
 
 EMBEDDED = {
@@ -84,16 +92,17 @@ def load_model(
 def _from_pretrained(
     source: str | Path, name: str, tokenizer: Any, dtype: torch.dtype | None
 ) -> tuple[nn.Module, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415  slow to import
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        tokenizer = tokenizer or AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source) if tokenizer is None else tokenizer
         module = AutoModelForCausalLM.from_pretrained(source, dtype=dtype or "auto")
     except (OSError, ValueError) as error:
         hint = near_miss(name, EMBEDDED) or f"; embedded models are {', '.join(EMBEDDED)}"
         raise ModelNotFoundError(
             f"no model {name!r}: not a local directory, a .gguf file, or a Hugging Face model that "
-            f"is cached or can be downloaded ({str(error).splitlines()[0]}){hint}"
+            f"is cached or can be downloaded ({str(error).splitlines()[0]}); with a network, get a "
+            f"Hugging Face model with: hf download {name}{hint}"
         ) from error
     return module, tokenizer
 
@@ -103,10 +112,7 @@ def _embedded_folder(name: str) -> Path | None:
     embedded = EMBEDDED.get(name.lower())
     if embedded is None:
         return None
-    spec = importlib.util.find_spec(embedded.package)
-    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
-    files = [Path(folder) / embedded.file for folder in folders]
-    found = next((file for file in files if file.exists()), None)
+    found = embedded.path()
     if found is None:
         raise ModelNotFoundError(
             f"the embedded model {name!r} is not installed; get it with: {embedded.install}"
@@ -120,20 +126,30 @@ def _gguf_folder(path: Path) -> Path | None:
         return None
     if not path.exists():
         raise ModelNotFoundError(f"no file {str(path)!r}")
-    size = path.stat()
-    folder = cache_dir() / "models" / f"{path.stem}-{size.st_size:x}"
+    folder = cache_dir() / "models" / f"{path.stem}-{_sampled_digest(path)}"
     if not (folder / "config.json").exists():
         _dequantize(path, folder)
     return folder
 
 
+def _sampled_digest(path: Path, *, n_samples: int = 64, size: int = 1 << 14) -> str:
+    """A hash of a file's size and of samples from all over it, quick for a file of any size."""
+    total = path.stat().st_size
+    digest = hashlib.sha256(str(total).encode())
+    with path.open("rb") as file:
+        for sample in range(n_samples):
+            file.seek(sample * max(0, total - size) // max(1, n_samples - 1))
+            digest.update(file.read(size))
+    return digest.hexdigest()[:12]
+
+
 def _dequantize(path: Path, folder: Path) -> None:
     """Read a GGUF file once and keep it as safetensors; the folder appears whole or not at all."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415  slow to import
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-    module = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+    module: Any = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(**where)
     # The weights are plain now; these marks of the reader would make save_pretrained refuse them.
     module.config.__dict__.pop("quantization_config", None)

@@ -1,7 +1,7 @@
 """A model with an address book: where it can be read and edited, and the hooks that do it."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,10 @@ from interp.core.sites import Location, Site, Sites, find_sites
 from interp.core.tokens import Tokens, tokenize
 
 if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
+    from interp.core.bridge import TransformerBridge
+
+Keep = Callable[[Tensor], Tensor]
+"""What is kept of a value that is captured."""
 
 
 class HookedModel:
@@ -159,19 +162,20 @@ class HookedModel:
 
     @contextmanager
     def capture(
-        self, sites: Iterable[Site | str], *, keep: Any = None
+        self, sites: Site | str | Iterable[Site | str], *, keep: Keep | None = None
     ) -> Iterator[dict[Site, list[Tensor]]]:
         """Collect the values at sites, one list entry for each time a site runs.
 
         Args:
-            sites: Sites or their transformer-lens names.
+            sites: One or several sites, or their transformer-lens names.
             keep: Function from a value to what is kept of it; by default a detached copy.
 
         Yields:
             A dictionary that fills while the model runs: prefill first, then every decoded token;
             or the ticks of a recurrent model.
         """
-        keep = keep or (lambda value: value.detach().clone())
+        keep = keep or _copied
+        sites = (sites,) if isinstance(sites, (Site, str)) else sites
         wanted = [Site.parse(site) if isinstance(site, str) else site for site in sites]
         found: dict[Site, list[Tensor]] = {site: [] for site in wanted}
         reads = [(s, lambda value, call, s=s: found[s].append(keep(value))) for s in wanted]
@@ -190,15 +194,20 @@ class HookedModel:
 
     def save(self, folder: str | Path) -> Path:
         """Write model and tokenizer so that `load_model(folder)` reads them back."""
-        self.module.save_pretrained(folder)
+        module: Any = self.module
+        module.save_pretrained(folder)
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)
         return Path(folder)
 
     def _config(self, name: str) -> int | None:
-        config = getattr(self.module, "config", None)
+        config: Any = getattr(self.module, "config", None)
         text = config.get_text_config() if hasattr(config, "get_text_config") else config
         return getattr(text, name, None)
+
+
+def _copied(value: Tensor) -> Tensor:
+    return value.detach().clone()
 
 
 def _language_sites(module: nn.Module) -> tuple[nn.Module, Sites]:
@@ -207,8 +216,10 @@ def _language_sites(module: nn.Module) -> tuple[nn.Module, Sites]:
         raise ValueError(
             f"{type(module).__name__} is not a Hugging Face model: pass sites={{name: module path}}"
         )
-    body = module.base_model
-    prefix = next((f"{path}." for path, child in module.named_modules() if child is body and path), "")
+    body: Any = module.base_model
+    prefix = next(
+        (f"{path}." for path, child in module.named_modules() if child is body and path), ""
+    )
     config = body.config.get_text_config()
     ids = (torch.arange(3, 11) % config.vocab_size)[None].to(next(body.parameters()).device)
     training = module.training
@@ -225,6 +236,8 @@ def _given_sites(module: nn.Module, sites: Mapping[str, str | Location]) -> Site
     for name, where in sites.items():
         location = where if isinstance(where, Location) else Location(where)
         if location.path not in modules:
-            raise ValueError(f"site {name!r}: no module {location.path!r} in {type(module).__name__}")
+            raise ValueError(
+                f"site {name!r}: no module {location.path!r} in {type(module).__name__}"
+            )
         located[Site.parse(name)] = location
     return Sites(located)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from interp.core.hooks import Call
@@ -45,7 +45,7 @@ def check_rule(rule: PositionRule) -> PositionRule:
             raise ValueError(
                 f"positions={rule!r}: needed {get_args(PositionName)}, a window, mask or spans"
             )
-    elif isinstance(rule, Tensor) and (rule.dtype != torch.bool or rule.ndim != 2):  # noqa: PLR2004
+    elif isinstance(rule, Tensor) and (rule.dtype != torch.bool or rule.ndim != 2):
         raise ValueError(
             f"positions is a {rule.dtype} tensor of shape {tuple(rule.shape)}: "
             "a mask must be boolean, of shape (batch, pos)"
@@ -72,7 +72,7 @@ def selected(rule: PositionRule, call: Call) -> Bool[Tensor, "batch pos"] | None
         raise ValueError(f"positions={rule!r}, but this model has no token positions: use 'all'")
     if not isinstance(rule, str | Window):
         table = rule if isinstance(rule, Tensor) else _mask_of_spans(rule)
-        return mask & _looked_up(table.to(positions.device), positions)
+        return mask & _looked_up(table.to(positions.device), call, positions)
     if rule == "all":
         return mask
     if call.prompt_lengths is None:
@@ -98,12 +98,35 @@ def _in_window(window: Window, offsets: Tensor) -> Bool[Tensor, "batch pos"]:
     return inside
 
 
-def _looked_up(table: Bool[Tensor, "row width"], positions: Tensor) -> Bool[Tensor, "batch pos"]:
+def rows_of_texts(n_rows: int, call: Call, name: str) -> Int[Tensor, " batch"]:
+    """Which row of a table belongs to each text of this pass.
+
+    Args:
+        n_rows: Rows of the table: one for each of the caller's texts, or one for all of them.
+        call: Where this pass stands.
+        name: What the table is, for the message.
+
+    Raises:
+        ValueError: If the numbers of rows and of texts do not fit.
+    """
+    assert call.positions is not None, "tables of texts need a model of texts"
+    batch, device = len(call.positions), call.positions.device
+    n_texts = batch if call.n_texts is None else call.n_texts
+    if n_rows == 1:
+        return torch.zeros(batch, dtype=torch.long, device=device)
+    if n_texts % n_rows or (call.rows is not None and n_texts != n_rows):
+        raise ValueError(f"{name} has {n_rows} rows, but there are {n_texts} texts")
+    if call.rows is not None:
+        return call.rows
+    return torch.arange(batch, device=device) // (batch // n_rows)
+
+
+def _looked_up(
+    table: Bool[Tensor, "row width"], call: Call, positions: Tensor
+) -> Bool[Tensor, "batch pos"]:
     """Entries of a mask at absolute positions; positions beyond its width are not selected."""
-    batch, width = len(positions), table.shape[1]
-    if batch % len(table):
-        raise ValueError(f"positions has {len(table)} rows, but the batch has {batch} texts")
-    table = table.repeat_interleave(batch // len(table), dim=0)
+    width = table.shape[1]
+    table = table[rows_of_texts(len(table), call, "positions")]
     return table.gather(1, positions.clamp(max=width - 1)) & (positions < width)
 
 

@@ -1,5 +1,6 @@
 """Records: examples as text or chat messages, with labels, groups and metadata."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,8 @@ class Record:
         """Check that there is one of text and messages, and something in it."""
         if (self.text is None) == (self.messages is None):
             raise ValueError("a record needs either text or messages, and not both")
+        if self.text is not None and not isinstance(self.text, str):
+            raise ValueError(f"text is {self.text!r}: needed a string")
         if self.text is not None and not self.text.strip():
             raise ValueError(f"text is empty ({self.text!r}): drop this record")
         if self.messages is None:
@@ -43,14 +46,19 @@ class Record:
         if not self.messages:
             raise ValueError("messages is empty: drop this record")
         for turn, message in enumerate(self.messages):
-            if not (isinstance(message.get("role"), str) and isinstance(message.get("content"), str)):
+            is_message = isinstance(message, Mapping) and all(
+                isinstance(message.get(name), str) for name in ("role", "content")
+            )
+            if not is_message:
                 raise ValueError(
-                    f"message {turn} is {dict(message)!r}: needed strings 'role' and 'content'"
+                    f"message {turn} is {message!r}: needed strings 'role' and 'content'"
                 )
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> "Record":
         """A record from a row: fields that are not its own become metadata."""
+        if not isinstance(row, Mapping):
+            raise ValueError(f"a record is {row!r}: needed an object with text or messages")
         present = {key: value for key, value in row.items() if not _missing(value)}
         messages = present.get("messages")
         if isinstance(messages, str):
@@ -58,7 +66,7 @@ class Record:
         group = present.get("group")
         return cls(
             text=present.get("text"),
-            messages=None if messages is None else tuple(dict(m) for m in messages),
+            messages=None if messages is None else tuple(map(_message, messages)),
             label=_plain(present.get("label")),
             group=None if group is None else str(_plain(group)),
             meta={key: _plain(value) for key, value in present.items() if key not in _FIELDS},
@@ -112,7 +120,11 @@ class Records(Sequence[Record]):
     ) -> "Records":
         """Records from parallel lists."""
         n = len(texts)
-        columns = {"label": labels or [None] * n, "group": groups or [None] * n}
+        nothing = [None] * n
+        columns = {
+            "label": nothing if labels is None else labels,
+            "group": nothing if groups is None else groups,
+        }
         for name, column in columns.items():
             if len(column) != n:
                 raise ValueError(f"{name}s has {len(column)} entries, but there are {n} texts")
@@ -129,10 +141,10 @@ class Records(Sequence[Record]):
             ValueError: If the ending is another, or a line is broken (its number is named).
         """
         path = Path(path)
-        readers: dict[str, Callable[[Path], Iterable[Mapping[str, Any]]]] = {
+        readers: dict[str, Callable[[Path], Iterable[Record | Mapping[str, Any]]]] = {
             ".jsonl": _read_jsonl,
             ".json": lambda p: json.loads(p.read_text(encoding="utf-8")),
-            ".csv": lambda p: _rows(pd.read_csv(p)),
+            ".csv": _read_csv,
             ".parquet": lambda p: _rows(pd.read_parquet(p)),
         }
         if path.suffix not in readers:
@@ -175,7 +187,7 @@ class Records(Sequence[Record]):
 
     def to_dataset(self) -> "Dataset":
         """A Hugging Face dataset with one row for each record."""
-        import datasets  # noqa: PLC0415  slow to import, and few need it
+        import datasets
 
         return datasets.Dataset.from_pandas(self.to_frame(), preserve_index=False)
 
@@ -202,8 +214,11 @@ class Records(Sequence[Record]):
 
     @property
     def groups(self) -> np.ndarray:
-        """Groups, shape (example,); a record without one is a group of its own."""
-        return np.array([r.group if r.group is not None else f"#{i}" for i, r in enumerate(self)])
+        """Groups, shape (example,); records without one are grouped if they say the same.
+
+        The name of such a group is a hash, so it is the same in every part of the records.
+        """
+        return np.array([r.group if r.group is not None else _own_group(r) for r in self])
 
     @overload
     def __getitem__(self, index: int) -> Record: ...
@@ -229,18 +244,25 @@ class Records(Sequence[Record]):
         return Records([*self, *other])
 
 
-def _read_jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
+def _read_jsonl(path: Path) -> Iterator[Record]:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"line {number} is not JSON ({error.msg})") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"line {number} is a {type(row).__name__}: needed an object")
-            yield row
+                row = json.loads(line)  # bytes: a byte order mark and bad UTF-8 are found here
+            except ValueError as error:
+                raise ValueError(f"line {number} is not JSON ({error})") from error
+            try:
+                yield Record.from_dict(row)
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"line {number}: {error}") from error
+
+
+def _read_csv(path: Path) -> list[dict[str, Any]]:
+    """Rows of a table; only an empty cell is missing, since "None" and "NA" may be texts."""
+    as_text = dict.fromkeys(("text", "messages", "group"), str)
+    return _rows(pd.read_csv(path, dtype=as_text, keep_default_na=False, na_values=[""]))
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -248,7 +270,18 @@ def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _missing(value: object) -> bool:
-    return value is None or (isinstance(value, float) and np.isnan(value))
+    return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
+
+
+def _message(message: Any) -> Message:
+    """A plain copy of a message, without the fields that a table filled in with nothing."""
+    if not isinstance(message, Mapping):
+        raise ValueError(f"a message is {message!r}: needed strings 'role' and 'content'")
+    return {key: value for key, value in message.items() if value is not None}
+
+
+def _own_group(record: Record) -> str:
+    return "#" + hashlib.sha256(record.content.encode()).hexdigest()[:12]
 
 
 def _plain(value: Any) -> Any:

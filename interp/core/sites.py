@@ -4,14 +4,14 @@ A site has the name that transformer-lens gives it (`blocks.8.hook_resid_post`).
 carries it is found by arithmetic, not by a table of architectures: one short forward records what
 goes in and out of every block's children, and a site is the place where the residual stream adds
 up (`resid_pre + attn_out = resid_mid`, `resid_mid + mlp_out = resid_post`). A block in which
-attention and MLP run in parallel (GPT-NeoX) has no `resid_mid`, and a site that no module carries is
-simply absent: asking for it is an error.
+attention and MLP run in parallel (GPT-NeoX) has no `resid_mid`, and a site that no module carries
+is simply absent: asking for it is an error.
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -108,8 +108,12 @@ class Sites(Mapping[Site, Location]):
         """Names of the kinds of site, each once."""
         return tuple(dict.fromkeys(site.name for site in self))
 
-    def at(self, name: str, layers: int | tuple[int, ...]) -> tuple[Site, ...]:
-        """The sites of one kind at the given layers; negative layers count from the end.
+    def at(self, name: str, layers: int | tuple[int, ...] | None) -> tuple[Site, ...]:
+        """The sites of one kind at the given layers.
+
+        Args:
+            name: Name of the sites.
+            layers: Negative ones count from the end; `None` for a site outside the blocks.
 
         Raises:
             HookNotFoundError: If the name, or the name at one of the layers, is not on the model.
@@ -119,6 +123,9 @@ class Sites(Mapping[Site, Location]):
                 f"no site {name!r} on this model (it has {', '.join(self.names)})"
                 + near_miss(name, self.names)
             )
+        if layers is None or Site(name) in self:
+            self[Site(name)]
+            return (Site(name),)
         n_layers = 1 + max((site.layer for site in self if site.layer is not None), default=-1)
         wanted = (layers,) if isinstance(layers, int) else layers
         sites = tuple(Site(name, i + n_layers if i < 0 else i) for i in wanted)
@@ -147,7 +154,7 @@ def find_sites(body: nn.Module, input_ids: Tensor, *, prefix: str, n_heads: int)
         HookNotFoundError: If the blocks cannot be told, or if one block's output is not the next
             one's input and the last one's not that of the final norm.
     """
-    blocks_path, blocks = _find_blocks(body)
+    blocks = _find_blocks(body)
     with torch.no_grad(), _Trace(body) as trace:
         output = body(
             input_ids=input_ids,
@@ -177,11 +184,11 @@ def find_sites(body: nn.Module, input_ids: Tensor, *, prefix: str, n_heads: int)
     )
 
 
-def _find_blocks(body: nn.Module) -> tuple[str, nn.ModuleList]:
+def _find_blocks(body: Any) -> nn.ModuleList:
     n_layers = body.config.get_text_config().num_hidden_layers
-    for path, module in body.named_modules():
+    for module in body.modules():
         if isinstance(module, nn.ModuleList) and len(module) == n_layers:
-            return path, module
+            return module
     raise HookNotFoundError(
         f"no list of {n_layers} blocks in a {type(body).__name__}; "
         "pass sites= to HookedModel instead"
@@ -245,8 +252,9 @@ def _block_sites(
         attn_out = attention
         mlp_out = _first(
             children,
-            lambda child: attention is not None
-            and _close(writes[child] + trace.output(attention), post),
+            lambda child: (
+                attention is not None and _close(writes[child] + trace.output(attention), post)
+            ),
         )
     sites = {
         "resid_pre": (block, "in", None),
@@ -262,11 +270,14 @@ def _block_sites(
 
 def _projection(parent: nn.Module | None, trace: _Trace) -> nn.Module | None:
     """The map with which attention or an MLP writes its output."""
-    children = trace.children(parent) if parent is not None else []
+    if parent is None:
+        return None
     return _first(
-        children,
-        lambda child: _same(trace.output(child), trace.output(parent))
-        and any(True for _ in child.parameters()),
+        trace.children(parent),
+        lambda child: (
+            _same(trace.output(child), trace.output(parent))
+            and any(True for _ in child.parameters())
+        ),
     )
 
 

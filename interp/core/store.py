@@ -7,7 +7,7 @@ the shards that are missing, and two processes that write the same store write t
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -15,20 +15,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
-from interp.core.activations import Activations, Pooling, token_columns, tokens_from_columns
+from interp.core.activations import Activations, Pooling, pooling_name
 from interp.core.errors import ModelMismatchError, StoreError
-from interp.core.extraction import BATCH_TOKENS, Reader
-from interp.core.files import write_atomically
+from interp.core.extraction import BATCH_TOKENS, Reader, labels_of
+from interp.core.files import load_tensors, save_tensors, write_atomically
 from interp.core.model import HookedModel
 from interp.core.origin import Origin
 from interp.core.records import Records
 from interp.core.sites import Site
-from interp.core.tokens import Selection, Tokens
+from interp.core.tokens import Selection, Tokens, token_tensors, tokens_from_tensors
 
 _SCHEMA = "hookscope.store/1"
+_TOKENS = "tokens.safetensors"
 
 
 class ActivationStore:
@@ -48,9 +49,13 @@ class ActivationStore:
         self.folder = Path(folder)
         try:
             self._index: dict[str, Any] = json.loads((self.folder / "index.json").read_text())
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise StoreError(f"no store of activations in {str(folder)!r}: {error}") from error
-        key = self._index["key"]
+        if self._index.get("schema") != _SCHEMA:
+            raise StoreError(
+                f"{str(folder)!r} has schema {self._index.get('schema')!r}: needed {_SCHEMA!r}"
+            )
+        key = self.key = self._index["key"]
         self.origin = Origin(**key["origin"])
         self.sites: tuple[str, ...] = tuple(key["sites"])
         self.layers: tuple[int, ...] = tuple(key["layers"])
@@ -64,12 +69,17 @@ class ActivationStore:
     @property
     def n_shards(self) -> int:
         """Number of shards when complete."""
-        return len(self._index["plan"])
+        return len(self.plan)
+
+    @property
+    def plan(self) -> tuple[tuple[int, ...], ...]:
+        """Examples of each shard."""
+        return tuple(map(tuple, self._index["plan"]))
 
     @property
     def missing(self) -> tuple[int, ...]:
         """Shards that are not written yet."""
-        return tuple(k for k in range(self.n_shards) if not self._shard(k).exists())
+        return tuple(k for k in range(self.n_shards) if not self.shard(k).exists())
 
     @property
     def complete(self) -> bool:
@@ -97,19 +107,18 @@ class ActivationStore:
         wanted = (layers,) if isinstance(layers, int) else tuple(layers)
         if site is None and len(self.sites) > 1:
             raise ValueError(f"the store has several sites {self.sites}: choose one with site=")
-        site = self.sites[0] if site is None else site
+        site = next(iter(self.sites)) if site is None else site
         if site not in self.sites or not set(wanted) <= set(self.layers):
             raise ValueError(
                 f"site {site!r} at layers {wanted} is not in this store: it has {self.sites} at "
                 f"layers {self.layers}"
             )
-        values: torch.Tensor | None = None
-        for rows, tensors in self._shards([Site(site, layer) for layer in wanted]):
-            stacked = torch.stack(tensors, dim=1)
-            if values is None:
+        values = torch.empty(0)
+        for number in range(self.n_shards):
+            rows, stacked = self._read_shard(number, [Site(site, layer) for layer in wanted])
+            if number == 0:
                 values = stacked.new_empty((self._index["n_rows"], *stacked.shape[1:]))
             values[rows] = stacked
-        assert values is not None, "a store has at least one shard"
         header = self._index
         return Activations(
             tensors={site: values},
@@ -121,26 +130,34 @@ class ActivationStore:
             origin=self.origin,
         )
 
-    def _shards(self, sites: list[Site]) -> Iterator[tuple[torch.Tensor, list[torch.Tensor]]]:
-        """Rows and values of each shard, read through a memory map."""
-        for number in range(self.n_shards):
-            with safe_open(self._shard(number), framework="pt") as file:
-                tensors = [file.get_tensor(str(site)) for site in sites]
-                yield file.get_tensor("rows"), tensors
+    def shard(self, number: int) -> Path:
+        """The file of a shard, which is there when the whole shard is."""
+        return self.folder / f"shard-{number:05d}.safetensors"
+
+    def _read_shard(self, number: int, sites: list[Site]) -> tuple[Tensor, Tensor]:
+        """Rows of a shard and their values, shape (row, site, *feature), through a memory map."""
+        try:
+            with safe_open(self.shard(number), framework="pt") as file:
+                stacked = torch.stack([file.get_tensor(str(site)) for site in sites], dim=1)
+                return file.get_tensor("rows"), stacked
+        except (OSError, SafetensorError) as error:
+            raise StoreError(
+                f"shard {self.shard(number).name} is damaged ({error}): delete it and run the "
+                "extraction again, which writes only what is missing"
+            ) from error
 
     @cached_property
     def _tokens(self) -> Tokens | None:
-        if not (self.folder / "tokens.safetensors").exists():
+        if self._index["key"]["pooling"] is not None:
             return None
-        with safe_open(self.folder / "tokens.safetensors", framework="pt") as file:
-            columns = {name: file.get_tensor(name).numpy() for name in file.keys()}  # noqa: SIM118
-            return tokens_from_columns(columns, json.loads(file.metadata()["hookscope"]))
+        try:
+            tensors, _ = load_tensors(self.folder / _TOKENS, schema=_SCHEMA)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"the tokens of {str(self.folder)!r} are lost: {error}") from error
+        return tokens_from_tensors(tensors)
 
-    def _shard(self, number: int) -> Path:
-        return self.folder / f"shard-{number:05d}.safetensors"
 
-
-def extract_to_disk(
+def extract_to_disk(  # noqa: PLR0913  the options of extract, and a folder
     model: HookedModel,
     records: Records | Sequence[str] | Tokens,
     folder: str | Path,
@@ -156,7 +173,8 @@ def extract_to_disk(
 ) -> ActivationStore:
     """Like `extract`, but into a folder, one shard for each batch.
 
-    Interrupted at any moment, it goes on where it stopped when it is called again.
+    Interrupted at any moment, it goes on where it stopped when it is called again. Labels and
+    groups are those of the last call: they are not part of what makes two stores differ.
 
     Args:
         model: A language model.
@@ -165,7 +183,8 @@ def extract_to_disk(
         layers: One layer or several, negative ones from the end; `None` for all.
         sites: One site or several.
         positions: Which tokens to read, as in `extract`.
-        pooling: How the tokens of an example become one vector; `None` keeps each token.
+        pooling: How the tokens of an example become one vector; `None` keeps each token. The store
+            knows a function by its name only.
         dtype: Type on disk; float16 halves the size, and values that overflow it are an error.
         batch_tokens: Tokens of a batch, padding included.
         truncate: Cut texts that are longer than the context instead of refusing them.
@@ -181,17 +200,15 @@ def extract_to_disk(
     """
     tokens = records if isinstance(records, Tokens) else model.tokenize(records, truncate=truncate)
     reader = Reader(model, tokens, layers, sites, positions, pooling, dtype)
-    plan, folder = reader.plan(batch_tokens), Path(folder)
-    index = _index(model, records, tokens, reader, plan, positions, dtype)
+    index = _index(model, records, tokens, reader, positions, dtype)
+    index["plan"] = [batch.tolist() for batch in reader.plan(batch_tokens)]
     try:
-        _begin(folder, index, reader)
-        store = ActivationStore(folder)
+        store = _begin(Path(folder), index, reader)
         numbers = store.missing
-        batches = reader.read([plan[number] for number in numbers], progress)
+        batches = reader.read([np.array(store.plan[number]) for number in numbers], progress)
         for number, (examples, values) in zip(numbers, batches, strict=True):
-            tensors = {str(site): value.contiguous() for site, value in values.items()}
-            tensors["rows"] = torch.from_numpy(reader.rows(examples))
-            write_atomically(store._shard(number), save(tensors))  # noqa: SLF001
+            rows = {"rows": torch.from_numpy(reader.rows(examples))}
+            save_tensors(store.shard(number), {str(s): v for s, v in values.items()} | rows)
     except StoreError:
         raise
     except OSError as error:
@@ -207,12 +224,11 @@ def _index(
     records: Records | Sequence[str] | Tokens,
     tokens: Tokens,
     reader: Reader,
-    plan: list[np.ndarray],
     positions: Selection | None,
     dtype: torch.dtype,
 ) -> dict[str, Any]:
     """What the folder holds; `key` is what must agree for an extraction to go on."""
-    labels = records.labels.tolist() if isinstance(records, Records) else None
+    labels = labels_of(records)
     return {
         "schema": _SCHEMA,
         "key": {
@@ -222,32 +238,29 @@ def _index(
             "dtype": str(dtype),
             "tokens": tokens.digest(),
             "positions": repr(positions),
-            "pooling": None if reader.pooling is None else str(reader.pooling),
+            "pooling": pooling_name(reader.pooling),
         },
         "n_examples": len(tokens),
         "n_rows": reader.n_rows,
-        "labels": labels if labels is None or any(x is not None for x in labels) else None,
+        "labels": None if labels is None else labels.tolist(),
         "groups": records.groups.tolist() if isinstance(records, Records) else None,
-        "plan": [batch.tolist() for batch in plan],
     }
 
 
-def _begin(folder: Path, index: Mapping[str, Any], reader: Reader) -> None:
-    """Write the index, or check that the one that is there is the same."""
+def _begin(folder: Path, index: Mapping[str, Any], reader: Reader) -> ActivationStore:
+    """Write the index, or go on with the plan of the one that is there if it is of the same."""
     path = folder / "index.json"
     if path.exists():
-        there = ActivationStore(folder)._index  # noqa: SLF001
-        differs = [k for k, v in index["key"].items() if there["key"].get(k) != v]
-        differs += ["plan"] if there["plan"] != index["plan"] else []
+        store = ActivationStore(folder, origin=Origin(**index["key"]["origin"]))
+        there = store.key
+        differs = [k for k, v in index["key"].items() if k != "origin" and there.get(k) != v]
         if differs:
             raise ModelMismatchError(
                 f"{str(folder)!r} holds a store that differs in {', '.join(differs)}: choose "
                 "another folder, or delete that one"
             )
-        return
-    if reader.kept is not None:
-        columns = {k: torch.from_numpy(v) for k, v in token_columns(reader.kept).items()}
-        header = {"texts": reader.kept.texts, "roles": reader.kept.roles}
-        content = save(columns, metadata={"hookscope": json.dumps(header)})
-        write_atomically(folder / "tokens.safetensors", content)
+        index = {**index, "plan": store.plan}
+    elif reader.kept is not None:
+        save_tensors(folder / _TOKENS, token_tensors(reader.kept), {"schema": _SCHEMA})
     write_atomically(path, json.dumps(index).encode())
+    return ActivationStore(folder)

@@ -7,13 +7,16 @@ fit together letter by letter. Nothing is guessed by searching for a message's t
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
+from jinja2 import TemplateError
 from torch import Tensor
 
 from interp.core.records import Message, Record, Records
@@ -53,7 +56,8 @@ class Tokens:
     positions: Int[np.ndarray, " token"]
     """Index of each token in its example, from 0."""
     turns: Int[np.ndarray, " token"]
-    """Message to which each token belongs; `TEMPLATE_TURN` for none, 0 in a text."""
+    """Message to which each token belongs; `TEMPLATE_TURN` for none, 0 in a text. The header of a
+    turn that is still to be written counts as the message behind the last one."""
     content: Bool[np.ndarray, " token"]
     """Whether a token belongs to a text or to the content of a message."""
     chars: Int[np.ndarray, "token 2"]
@@ -78,6 +82,22 @@ class Tokens:
         return np.repeat(np.arange(len(self)), self.lengths)
 
     @property
+    def whole(self) -> bool:
+        """Whether every example has its tokens from the first on, with no gap."""
+        starts = np.repeat(self.offsets[:-1], self.lengths)
+        return bool((self.positions == np.arange(len(self.ids)) - starts).all())
+
+    @property
+    def token_roles(self) -> np.ndarray:
+        """Role of the turn of each token, shape (token,); '' in a text.
+
+        The header of a turn that is still to be written is the assistant's, and a system prompt
+        that the template adds is the system's.
+        """
+        names = [(*roles, "assistant", "system") if roles else ("",) for roles in self.roles]
+        return np.array([names[e][t] for e, t in zip(self.examples, self.turns, strict=True)])
+
+    @property
     def strings(self) -> tuple[str, ...]:
         """The text of each token; its id in angle brackets where it has none."""
         return tuple(
@@ -90,13 +110,18 @@ class Tokens:
     def take(self, keep: Bool[np.ndarray, " token"]) -> "Tokens":
         """The chosen tokens of every example."""
         lengths = np.bincount(self.examples[keep], minlength=len(self))
-        return _replaced(self, lengths=lengths, **{n: getattr(self, n)[keep] for n in _PER_TOKEN})
+        return replace(self, lengths=lengths, **{n: getattr(self, n)[keep] for n in _PER_TOKEN})
+
+    def rows_of(self, examples: Sequence[int] | np.ndarray) -> Int[np.ndarray, " token"]:
+        """Which tokens are those of the chosen examples, in the order given."""
+        offsets = self.offsets.tolist()
+        runs = [np.arange(offsets[i], offsets[i + 1]) for i in examples]
+        return np.concatenate([np.zeros(0, np.int64), *runs])
 
     def rows(self, examples: Sequence[int] | np.ndarray) -> "Tokens":
         """The chosen examples, in the order given."""
-        offsets = self.offsets
-        index = np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in examples])
-        return _replaced(
+        index = self.rows_of(examples)
+        return replace(
             self,
             lengths=self.lengths[np.asarray(examples)],
             texts=tuple(self.texts[i] for i in examples),
@@ -113,8 +138,9 @@ class Tokens:
         span = selection if isinstance(selection, Span) else Span()
         keep = np.ones(len(self.ids), bool) if selection == "all" else self._span_mask(span)
         if selection == "last":
-            last = np.maximum.reduceat(np.where(keep, np.arange(len(keep)), -1), self.offsets[:-1])
-            keep = np.isin(np.arange(len(keep)), last[last >= 0]) & keep
+            chosen = np.flatnonzero(keep)
+            is_last = np.diff(self.examples[chosen], append=len(self)) > 0
+            keep = np.isin(np.arange(len(keep)), chosen[is_last])
         found = np.bincount(self.examples[keep], minlength=len(self))
         if not found.all():
             empty = int(np.argmin(found))
@@ -127,19 +153,28 @@ class Tokens:
 
     def _span_mask(self, span: Span) -> Bool[np.ndarray, " token"]:
         keep = np.ones(len(self.ids), bool) if span.template else self.content.copy()
-        if not span.first:
-            keep &= self.positions > 0
         if span.turn is not None:
             counts = np.array([max(len(roles), 1) for roles in self.roles])[self.examples]
             keep &= self.turns == (span.turn if span.turn >= 0 else counts + span.turn)
         if span.role is not None:
-            names = [(*roles, "system") for roles in self.roles]
-            told = np.array([names[e][t] for e, t in zip(self.examples, self.turns, strict=True)])
-            keep &= told == span.role
+            keep &= self.token_roles == span.role
         if span.text is not None:
-            starts = np.array([text.find(span.text) for text in self.texts])[self.examples]
-            inside = (self.chars[:, 1] > starts) & (self.chars[:, 0] < starts + len(span.text))
-            keep &= inside & (starts >= 0)
+            keep &= self._first_occurrence(span.text, keep)
+        return keep if span.first else keep & (self.positions > 0)
+
+    def _first_occurrence(
+        self, text: str, allowed: Bool[np.ndarray, " token"]
+    ) -> Bool[np.ndarray, " token"]:
+        """Tokens of the first occurrence of a text that lies in allowed tokens of each example."""
+        keep, offsets = np.zeros(len(self.ids), bool), self.offsets
+        for example, whole in enumerate(self.texts):
+            rows = slice(offsets[example], offsets[example + 1])
+            for match in re.finditer(f"(?={re.escape(text)})", whole):
+                start, stop = match.start(), match.start() + len(text)
+                inside = (self.chars[rows, 1] > start) & (self.chars[rows, 0] < stop)
+                if inside.any() and allowed[rows][inside].all():
+                    keep[rows] = inside
+                    break
         return keep
 
     def batch(
@@ -150,14 +185,12 @@ class Tokens:
         The mask comes from the lengths, never from the ids: padding may be a real token.
         """
         lengths = torch.as_tensor(self.lengths[np.asarray(examples)])
-        width, offsets = int(lengths.max()), self.offsets
+        width = int(lengths.max())
         columns = torch.arange(width)[None]
         shift = (width - lengths)[:, None] if side == "left" else 0
         mask = (columns >= shift) & (columns < shift + lengths[:, None])
         ids = torch.zeros(len(lengths), width, dtype=torch.long)
-        ids[mask] = torch.cat(
-            [torch.from_numpy(self.ids[offsets[i] : offsets[i + 1]]) for i in examples]
-        ).long()
+        ids[mask] = torch.from_numpy(self.ids[self.rows_of(examples)]).long()
         return {
             "input_ids": ids,
             "attention_mask": mask.long(),
@@ -173,8 +206,32 @@ class Tokens:
 _PER_TOKEN = ("ids", "positions", "turns", "content", "chars")
 
 
-def _replaced(tokens: Tokens, **changes: Any) -> Tokens:
-    return Tokens(**{f.name: getattr(tokens, f.name) for f in fields(tokens)} | changes)
+def join_tokens(tables: Sequence[Tokens]) -> Tokens:
+    """The examples of several tables, one table behind the other."""
+    names = ("lengths", *_PER_TOKEN)
+    return Tokens(
+        texts=tuple(text for table in tables for text in table.texts),
+        roles=tuple(roles for table in tables for roles in table.roles),
+        **{name: np.concatenate([getattr(table, name) for table in tables]) for name in names},
+    )
+
+
+def token_tensors(tokens: Tokens) -> dict[str, Tensor]:
+    """A table as tensors, for a file; texts and roles are the bytes of JSON."""
+    names = ("lengths", *_PER_TOKEN)
+    strings = json.dumps({"texts": tokens.texts, "roles": tokens.roles}).encode()
+    return {name: torch.from_numpy(getattr(tokens, name)) for name in names} | {
+        "strings": torch.frombuffer(bytearray(strings), dtype=torch.uint8)
+    }
+
+
+def tokens_from_tensors(tensors: Mapping[str, Tensor]) -> Tokens:
+    """The table that `token_tensors` turned into these tensors."""
+    columns = {name: tensor.numpy() for name, tensor in tensors.items()}
+    strings = json.loads(columns.pop("strings").tobytes())
+    return Tokens(
+        texts=tuple(strings["texts"]), roles=tuple(map(tuple, strings["roles"])), **columns
+    )
 
 
 def tokenize(
@@ -202,12 +259,14 @@ def tokenize(
         raise TypeError(f"{type(tokenizer).__name__} is not a fast tokenizer: token spans need one")
     if not isinstance(records, Records):
         records = Records.from_texts(list(records))
+    control = {} if allow_control_tokens else _control_tokens(tokenizer)
     parts = []
     for index, record in enumerate(records):
         try:
-            parts.append(_tokenize_one(tokenizer, record, add_generation_prompt))
-            if not allow_control_tokens:
-                _refuse_control_tokens(tokenizer, record)
+            part = _tokenize_one(tokenizer, record, add_generation_prompt)
+            if record.messages is not None:
+                _refuse_control_tokens(part[2], control)
+            parts.append(part)
         except ValueError as error:
             raise ValueError(f"record {index}: {error}") from error
     texts, roles, columns = zip(*parts, strict=True)
@@ -230,6 +289,8 @@ def _tokenize_one(
         text, bounds = render(tokenizer, record.messages, add_generation_prompt)
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         ids, chars = encoded["input_ids"], encoded["offset_mapping"]
+    if not ids:
+        raise ValueError(f"the tokenizer makes no token of {text!r}: drop this record")
     spans = np.array(chars, dtype=np.int64).reshape(-1, 2)
     columns = {"ids": np.array(ids, dtype=np.int64), "positions": np.arange(len(ids))}
     columns |= {"chars": spans, **_place(spans, bounds)}
@@ -243,9 +304,9 @@ def _place(
     if bounds is None:
         return {"turns": np.zeros(len(chars), np.int64), "content": chars[:, 1] > chars[:, 0]}
     turns = np.searchsorted(bounds[:, 0], chars[:, 0], side="right") - 1
-    starts, stops = bounds[turns.clip(0), 1], bounds[turns.clip(0), 2]
-    inside = (chars[:, 1] > starts) & (chars[:, 0] < stops) & (turns >= 0)
-    return {"turns": turns, "content": inside}
+    _, starts, stops = bounds[turns.clip(0)].T
+    shared = np.minimum(chars[:, 1], stops) - np.maximum(chars[:, 0], starts)
+    return {"turns": turns, "content": (shared > 0) & (turns >= 0)}
 
 
 def render(
@@ -255,75 +316,99 @@ def render(
 
     Returns:
         The text, and for each message where its turn begins, and where its content begins and
-        ends, in letters.
+        ends, in letters. With a generation prompt there is one more turn, which has no content.
 
     Raises:
-        ValueError: If there is no chat template, or if it changes more of a message than the
-            white space around it.
+        ValueError: If there is no chat template, if it refuses the messages, or if it changes more
+            of a message than the white space around it.
     """
     if tokenizer.chat_template is None:
         raise ValueError("this tokenizer has no chat template: use texts, or set one")
 
     def apply(turns: Sequence[Message]) -> str:
-        return tokenizer.apply_chat_template(
-            [dict(turn) for turn in turns],
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-        )
+        try:
+            return tokenizer.apply_chat_template(
+                [dict(turn) for turn in turns],
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+            )
+        except TemplateError as error:
+            raise ValueError(f"the chat template refuses these messages: {error}") from error
 
     marks = [f"\ue000{turn}\ue001" for turn in range(len(messages))]
     frame = apply([{**m, "content": mark} for m, mark in zip(messages, marks, strict=True)])
-    text, pieces = apply(messages), []
-    for mark in marks:
-        before, found, frame = frame.partition(mark)
-        if not found:
-            raise ValueError("the chat template leaves out messages: their tokens have no place")
-        pieces.append(before)
-    bounds, at = [], 0
-    for turn, (piece, message) in enumerate(zip(pieces, messages, strict=True)):
-        start = at + len(piece)
-        content = message["content"]
-        if not text.startswith(content, start):
-            content = content.strip()
-        following = pieces[turn + 1] if turn + 1 < len(pieces) else frame
-        if text[at:start] != piece or not text.startswith(content + following, start):
+    pieces = _pieces(frame, marks)
+    text, at, bounds = apply(messages), 0, []
+    for turn, message in enumerate(messages):
+        start = at + len(pieces[turn])
+        content = _as_rendered(message["content"], text, start, pieces[turn + 1])
+        if content is None or text[at:start] != pieces[turn]:
             raise ValueError(
                 f"the chat template rewrites message {turn} ({message['content'][:40]!r}): "
                 "its tokens have no place; render it yourself and pass it as text"
             )
         at = start + len(content)
-        bounds.append([at - len(content), start, at])
-    return text, _with_turn_starts(text, np.array(bounds), frame)
+        bounds.append([start, at])
+    starts = _turn_starts(text, bounds, pieces[-1])
+    if add_generation_prompt:
+        bounds.append([len(text), len(text)])
+    else:
+        starts = starts[:-1]
+    return text, np.column_stack([starts, bounds])
 
 
-def _with_turn_starts(
-    text: str, bounds: Int[np.ndarray, "turn 3"], ending: str
-) -> Int[np.ndarray, "turn 3"]:
-    """Bounds whose first column says where the header of each turn begins.
+def _pieces(frame: str, marks: Sequence[str]) -> list[str]:
+    """What a template puts before each message, and behind the last one."""
+    pieces = []
+    for turn, mark in enumerate(marks):
+        before, found, frame = frame.partition(mark)
+        if not found:
+            raise ValueError(
+                f"the chat template leaves message {turn} out or puts it elsewhere: its tokens "
+                "have no place; render it yourself and pass it as text"
+            )
+        pieces.append(before)
+    return [*pieces, frame]
+
+
+def _as_rendered(content: str, text: str, start: int, following: str) -> str | None:
+    """The content as the template wrote it at a place, with or without white space around it."""
+    forms = (content, content.strip(), content.lstrip(), content.rstrip())
+    return next((form for form in forms if text.startswith(form + following, start)), None)
+
+
+def _turn_starts(text: str, bounds: Sequence[Sequence[int]], ending: str) -> list[int]:
+    """Where the header of each turn begins, and behind them where the last turn is over.
 
     A turn ends with the letters that close the last one (its first control token and the white
     space after it); what follows them up to the next content is that turn's header. The same
     marker tells a system prompt that the template put in front of the first message.
     """
     stripped = ending.lstrip()
-    marker = ending[: len(ending) - len(stripped)] + stripped.split(">")[0] + ">" if stripped else ""
-    starts = bounds.copy()
-    for turn, (_, start, _) in enumerate(bounds):
-        previous = bounds[turn - 1, 2] if turn else 0
-        close = text.rfind(marker, previous, start) if marker else -1
-        after = previous if close < 0 else close + len(marker)
-        while close >= 0 and after < start and text[after].isspace():
-            after += 1
-        starts[turn, 0] = after
+    marker = ending[: len(ending) - len(stripped)] + stripped.partition(">")[0] + ">"
+    ends = [0, *(stop for _, stop in bounds)]
+    begins = [*(start for start, _ in bounds), len(text)]
+    starts = []
+    for previous, begin in zip(ends, begins, strict=True):
+        close, after = text.rfind(marker, previous, begin) if stripped else -1, previous
+        if close >= 0:
+            header = text[close + len(marker) : begin]
+            after = begin - len(header.lstrip())
+        starts.append(after)
     return starts
 
 
-def _refuse_control_tokens(tokenizer: Any, record: Record) -> None:
-    specials = [token for token in tokenizer.all_special_tokens if token.strip()]
-    for turn, message in enumerate(record.messages or ()):
-        for token in specials:
-            if token in message["content"]:
-                raise ValueError(
-                    f"message {turn} contains the control token {token!r}, which would act as a "
-                    "real one; remove it, or pass allow_control_tokens=True"
-                )
+def _control_tokens(tokenizer: Any) -> dict[int, str]:
+    """Tokens that steer the model and are never text, by id."""
+    special = {i: t.content for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+    return {i: token for i, token in special.items() if i != tokenizer.unk_token_id}
+
+
+def _refuse_control_tokens(columns: Mapping[str, np.ndarray], control: Mapping[int, str]) -> None:
+    found = np.flatnonzero(columns["content"] & np.isin(columns["ids"], list(control)))
+    if len(found):
+        turn, token = columns["turns"][found[0]], control[int(columns["ids"][found[0]])]
+        raise ValueError(
+            f"message {turn} contains the control token {token!r}, which would act as a "
+            "real one; remove it, or pass allow_control_tokens=True"
+        )

@@ -22,7 +22,9 @@ def load_fixture(name: Fixture) -> Records:
         ValueError: If there is no set of that name.
     """
     folder = files("interp.data") / "fixtures"
-    known = sorted(f.name.removesuffix(".jsonl") for f in folder.iterdir() if f.name.endswith("l"))
+    known = sorted(
+        f.name.removesuffix(".jsonl") for f in folder.iterdir() if f.name.endswith(".jsonl")
+    )
     if name not in known:
         raise ValueError(f"no shipped data set {name!r}: there are {', '.join(known)}")
     return Records.load(Path(str(folder / f"{name}.jsonl")))

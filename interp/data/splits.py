@@ -59,9 +59,10 @@ def _normal(text: str) -> str:
 
 def _linked_groups(records: Records) -> np.ndarray:
     """Groups, merged where two of them share a text."""
-    groups, owner = records.groups.copy(), {}
+    groups = records.groups
+    first_with: dict[str, int] = {}
     for index, record in enumerate(records):
-        first = owner.setdefault(_normal(record.content), groups[index])
+        first = groups[first_with.setdefault(_normal(record.content), index)]
         if first != groups[index]:
             groups[groups == groups[index]] = first
     return groups
