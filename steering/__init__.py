@@ -1,7 +1,17 @@
 """Steering: vectors that are added to a model's activations while it runs."""
 
 from steering import methods, operators
+from steering.affine import (
+    AffineMap,
+    AffineSteering,
+    conceptor,
+    low_rank,
+    match_moments,
+    nullspace,
+    spectral,
+)
 from steering.applying import Combined, PrefixSteering, Steering, act_add, in_order
+from steering.baking import Baked, bake_ablation, bake_addition, baked_addition
 from steering.contrast import (
     PROMPT_TYPES,
     Instruction,
@@ -22,6 +32,9 @@ from steering.vectors import SteeringVector
 
 __all__ = [
     "PROMPT_TYPES",
+    "AffineMap",
+    "AffineSteering",
+    "Baked",
     "Combined",
     "Gate",
     "Instruction",
@@ -35,8 +48,12 @@ __all__ = [
     "Steering",
     "SteeringVector",
     "act_add",
+    "bake_ablation",
+    "bake_addition",
+    "baked_addition",
     "balanced",
     "cast_similarity",
+    "conceptor",
     "contrast_pairs",
     "cosine_similarity",
     "extract_pairs",
@@ -47,8 +64,12 @@ __all__ = [
     "letter_pairs",
     "lint",
     "load_items",
+    "low_rank",
+    "match_moments",
     "methods",
+    "nullspace",
     "operators",
+    "spectral",
     "split_items",
     "statements",
 ]

@@ -1,0 +1,187 @@
+"""Affine edits and projections: operators that are a matrix and an offset instead of a vector.
+
+| fit | h becomes | paper |
+|---|---|---|
+| `match_moments` | mean and covariance of the target | MiMiC (Singh et al. 2024, 2402.09631) |
+| `nullspace` | its part outside the span of some directions | INLP (Ravfogel et al. 2020) |
+| `conceptor` | C h, a soft projection on where a class lies | Postmus and Abreu 2024, 2410.16314 |
+| `spectral` | its part along what two sets share | SEA (Qiu et al. 2024, 2405.09719) |
+| `low_rank` | h + R^T (W h + b - R h) | LoReFT (Wu et al. 2024, 2404.03592) |
+
+A coefficient c moves c of the way: h + c (M h + b - h); 0 changes nothing, 1 is the map itself.
+Matching moments of two classes moves *every* example, those of the target class too, unless a gate
+is used; and d x d matrices need more examples than dimensions, or shrinkage decides the outcome.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.core.hooks import Call, Hookable
+from interp.core.positions import PositionRule, check_rule, selected
+
+Matrix = Float[Tensor, "example feature"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AffineMap:
+    """h to M h + b."""
+
+    matrix: Float[Tensor, "feature feature"]
+    """M."""
+    offset: Float[Tensor, " feature"]
+    """b."""
+
+    def __call__(self, value: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch feature"]:
+        """The map on activations."""
+        return value @ self.matrix.to(value).mT + self.offset.to(value)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AffineSteering:
+    """Affine maps at some layers, as an intervention."""
+
+    maps: Mapping[int, AffineMap]
+    """The map of each layer."""
+    site: str = "resid_post"
+    """Name of the site."""
+    coefficient: float = 1.0
+    """How much of the way activations are moved."""
+    positions: PositionRule = "all"
+    """At which tokens it acts."""
+
+    def __post_init__(self) -> None:
+        """Check that there is something to apply."""
+        if not self.maps:
+            raise ValueError("steering at no layer: needed at least one map")
+        check_rule(self.positions)
+
+    @contextmanager
+    def applied(self, model: Hookable) -> Iterator[None]:
+        """A context in which the model runs with these maps.
+
+        Raises:
+            HookNotFoundError: If the model lacks the site or a layer.
+        """
+        sites = model.hooks.sites.at(self.site, tuple(self.maps))
+        edits = [
+            (site, partial(self._edit, which))
+            for site, which in zip(sites, self.maps.values(), strict=True)
+        ]
+        with model.hooks.attached(edits=edits):
+            yield
+
+    def _edit(self, which: AffineMap, value: Tensor, call: Call) -> Tensor:
+        chosen = selected(self.positions, call)
+        changed = (value + self.coefficient * (which(value) - value)).to(value.dtype)
+        return changed if chosen is None else torch.where(chosen[..., None], changed, value)
+
+
+def match_moments(
+    source: Matrix, target: Matrix, *, shrinkage: float = 1e-2, covariance: bool = True
+) -> AffineMap:
+    """The optimal transport between the two classes as if they were Gaussian.
+
+    Args:
+        source: Examples of the class that is moved.
+        target: Examples of the class that it is moved to.
+        shrinkage: Share of the mean variance that is mixed into both covariances.
+        covariance: Match covariances too; without, it is the difference of means.
+    """
+    means = source.double().mean(0), target.double().mean(0)
+    matrix = torch.eye(source.shape[1], dtype=torch.float64)
+    if covariance:
+        a, b = (_covariance(rows, shrinkage) for rows in (source, target))
+        root, inverse = _power(a, 0.5), _power(a, -0.5)
+        matrix = inverse @ _power(root @ b @ root, 0.5) @ inverse
+    return _map(matrix, means[1] - matrix @ means[0])
+
+
+def nullspace(directions: Float[Tensor, "k feature"]) -> AffineMap:
+    """The projection that removes the span of some directions.
+
+    Raises:
+        ValueError: If a direction is zero or depends on the others.
+    """
+    basis, triangle = torch.linalg.qr(directions.double().mT)
+    if not bool((triangle.diagonal().abs() > 1e-6 * directions.double().norm()).all()):
+        raise ValueError("directions are zero or linearly dependent: leave some out")
+    identity = torch.eye(directions.shape[1], dtype=torch.float64)
+    return _map(identity - basis @ basis.mT, torch.zeros(directions.shape[1]))
+
+
+def conceptor(examples: Matrix, *, aperture: float = 10.0) -> AffineMap:
+    """A soft projection R (R + aperture^-2)^-1 on the directions in which examples are large.
+
+    Args:
+        examples: Examples of the concept.
+        aperture: Large values keep everything, small ones almost nothing, in units in which the
+            examples' mean square in a direction is 1.
+    """
+    rows = examples.double()
+    correlation = rows.mT @ rows / len(rows)
+    correlation = correlation / correlation.diagonal().mean()
+    identity = torch.eye(len(correlation), dtype=torch.float64)
+    matrix = torch.linalg.solve(correlation + aperture**-2 * identity, correlation).mT
+    return _map(matrix, torch.zeros(len(correlation)))
+
+
+def spectral(neutral: Matrix, other: Matrix, *, keep: float = 0.99, most: bool = True) -> AffineMap:
+    """The projection on the directions along which two sets of paired activations covary most.
+
+    Spectral editing keeps what neutral activations share with positive ones, or drops what they
+    share with negative ones.
+
+    Args:
+        neutral: Activations of the model's own texts.
+        other: Activations of their positive, or negative, counterparts.
+        keep: Share of the covariance that the kept directions (or the dropped ones) explain.
+        most: Keep those directions (for positive counterparts), or drop them (for negative ones).
+    """
+    a, b = neutral.double() - neutral.double().mean(0), other.double() - other.double().mean(0)
+    left, size, _ = torch.linalg.svd(a.mT @ b / len(a))
+    explained = size.cumsum(0) / size.sum()
+    n = int((explained < keep).sum()) + 1
+    basis = left[:, :n] if most else left[:, n:]
+    mean = neutral.double().mean(0)
+    projection = basis @ basis.mT
+    return _map(projection, mean - projection @ mean)
+
+
+def low_rank(
+    rotation: Float[Tensor, "k feature"],
+    weight: Float[Tensor, "k feature"],
+    bias: Float[Tensor, " k"],
+) -> AffineMap:
+    """LoReFT: h + R^T (W h + b - R h), where the rows of R are orthonormal.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    gram = rotation @ rotation.mT
+    if not torch.allclose(gram, torch.eye(len(gram)).to(gram), atol=1e-4):
+        raise ValueError("the rows of rotation are not orthonormal")
+    identity = torch.eye(rotation.shape[1]).to(rotation)
+    return AffineMap(matrix=identity + rotation.mT @ (weight - rotation), offset=rotation.mT @ bias)
+
+
+def _map(matrix: Tensor, offset: Tensor) -> AffineMap:
+    return AffineMap(matrix=matrix.float(), offset=offset.float())
+
+
+def _covariance(rows: Matrix, shrinkage: float) -> Tensor:
+    centered = rows.double() - rows.double().mean(0)
+    covariance = centered.mT @ centered / max(len(rows) - 1, 1)
+    identity = torch.eye(len(covariance), dtype=torch.float64)
+    return (1 - shrinkage) * covariance + shrinkage * covariance.diagonal().mean() * identity
+
+
+def _power(matrix: Tensor, exponent: float) -> Tensor:
+    """A power of a symmetric positive matrix."""
+    size, basis = torch.linalg.eigh(matrix)
+    return basis @ torch.diag(size.clamp(min=1e-12) ** exponent) @ basis.mT
