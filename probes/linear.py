@@ -59,7 +59,9 @@ class LinearProbe(Probe):
         strengths = [self.C] * len(train) if self.C else self._chosen(X, targets, train, groups)
         self.C_ = strengths[-1]
         C = torch.tensor(strengths).to(X).repeat_interleave(len(targets))
-        fit = fit_logistic(X, targets.to(X).repeat(len(train), 1), weights.flatten(0, 1), C)
+        y = targets.to(X).repeat(len(train), 1)
+        tolerance = 1e-4 if X.dtype == torch.float32 else 1e-7
+        fit = fit_logistic(X, y, weights.flatten(0, 1), C, tolerance=tolerance)
         shape = (len(train), len(targets))
         return Weights(
             coef=fit.coef.unflatten(0, shape), intercept=fit.intercept.unflatten(0, shape)
@@ -89,7 +91,7 @@ class LinearProbe(Probe):
         for members in train.numpy():
             n_folds = min(self.n_folds, len(np.unique(groups[members])))
             rows = torch.from_numpy(np.flatnonzero(members))
-            seed = 0 if self.random_state is None else int(self.random_state)
+            seed = int(self.random_state or 0)
             folds = group_folds(
                 targets[:, rows].T.numpy(), groups[members], n_folds=n_folds, seed=seed
             )

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 _MAX_STEPS = 500
-_REFRESH = (6, 30)
+_REFRESH = (10, 30)
 """Steps at which the preconditioner learns how flat the losses have become."""
 
 
@@ -155,7 +155,8 @@ def _minimize(problems: _Problems, tolerance: float) -> tuple[Tensor, int, bool]
     state = torch.zeros_like(problems.ridge)
     scores = torch.zeros_like(problems.weights)
     precondition = _Preconditioner(problems, torch.full_like(problems.total, 0.25))
-    direction = before = None
+    direction: Tensor | None = None
+    before = state, scores[:, 0]  # gradient, and its product with the preconditioned one
     for n_steps in range(_MAX_STEPS):
         gradient = problems.gradient(scores, state)
         error = gradient.abs().amax(1) / problems.total

@@ -142,7 +142,7 @@ def cross_scores(
     X = np.asarray(matrix_of(activations))
     if not isinstance(probe, Probe):
         parts = [(folds != fold, folds == fold) for fold in np.unique(folds)]
-        fits = [clone(probe).fit(X[train], labels[train]) for train, _ in parts]
+        fits: list[Any] = [_fresh(probe).fit(X[train], labels[train]) for train, _ in parts]
         scores = [
             fit.decision_function(X[test]) for fit, (_, test) in zip(fits, parts, strict=True)
         ]
@@ -156,11 +156,15 @@ def cross_scores(
         n_positive = (targets.matrix * members).sum(1)
         if bool((n_positive == 0).any() or (n_positive == members.sum()).any()):
             raise ValueError(f"the training set of fold {fold} lacks a class: use fewer folds")
-    weights = clone(probe).fit_sets(
+    weights = _fresh(probe).fit_sets(
         values, targets.matrix, train, encoded_groups(groups, len(values))
     )
     scores = weights.scores(values)[torch.from_numpy(folds), :, torch.arange(len(values))].numpy()
     return scores[:, 0] if targets.kind == "binary" else scores
+
+
+def _fresh(probe: Any) -> Any:
+    return clone(probe)
 
 
 def checked_labels(activations: Activations, labels: np.ndarray | None) -> np.ndarray:

@@ -25,12 +25,12 @@ def word_scores(
     Returns:
         Shape (example,) for two classes, else (example, class).
     """
-    texts, scores = np.asarray(texts, dtype=object), {}
+    array, scores = np.asarray(texts, dtype=object), {}
     for fold in np.unique(folds):
         train, test = folds != fold, folds == fold
-        fit = word_classifier().fit(texts[train], labels[train])
-        scores |= dict(zip(np.flatnonzero(test), fit.decision_function(texts[test]), strict=True))
-    return np.stack([scores[i] for i in range(len(texts))])
+        fit = word_classifier().fit(array[train], labels[train])
+        scores |= dict(zip(np.flatnonzero(test), fit.decision_function(array[test]), strict=True))
+    return np.stack([scores[i] for i in range(len(array))])
 
 
 def log_lengths(texts: Sequence[str]) -> Float[np.ndarray, " example"]:
