@@ -27,12 +27,12 @@ def boot(module: nn.Module, tokenizer: Any) -> TransformerBridge:
         module: A Hugging Face causal language model; it stays as it is.
         tokenizer: Its tokenizer, which is copied too.
     """
-    module: Any = copy.deepcopy(module)
-    module.config.architectures = [type(module).__name__]  # unset in models made from a config
+    twin: Any = copy.deepcopy(module)
+    twin.config.architectures = [type(module).__name__]  # unset in models made from a config
     level = logging.getLogger("transformers").level
     bridge = TransformerBridge.boot_transformers(
         getattr(module, "name_or_path", "") or type(module).__name__,
-        hf_model=module,
+        hf_model=twin,
         tokenizer=copy.deepcopy(tokenizer),
         device=str(next(module.parameters()).device),
         dtype=next(module.parameters()).dtype,

@@ -112,7 +112,7 @@ class Reader:
         if not self.sites:
             raise ValueError("no layers or no sites: needed at least one of each")
         self.layers = tuple(dict.fromkeys(site.layer or 0 for site in self.sites))
-        self.pooling = pooling
+        self.pooling: Pooling | None = pooling
         self._model, self._tokens, self._dtype = model, tokens, dtype
         default = "all" if pooling is None else "content"
         self._keep = tokens.mask(default if positions is None else positions)

@@ -238,8 +238,9 @@ def _token_input(args: tuple, kwargs: dict) -> Tensor | None:
         if kwargs.get(name) is not None:
             return kwargs[name]
     first = args[0] if args else None
-    is_ids = isinstance(first, Tensor) and first.dtype in (torch.int64, torch.int32)
-    return first if is_ids and first.ndim == 2 else None
+    if isinstance(first, Tensor) and first.ndim == 2 and first.dtype in (torch.int64, torch.int32):
+        return first
+    return None
 
 
 def _language_call(args: tuple, kwargs: dict, prompts: _Prompts | None) -> Call:

@@ -174,11 +174,11 @@ class HookedModel:
             A dictionary that fills while the model runs: prefill first, then every decoded token;
             or the ticks of a recurrent model.
         """
-        keep = keep or _copied
+        kept = _copied if keep is None else keep
         sites = (sites,) if isinstance(sites, (Site, str)) else sites
         wanted = [Site.parse(site) if isinstance(site, str) else site for site in sites]
         found: dict[Site, list[Tensor]] = {site: [] for site in wanted}
-        reads = [(s, lambda value, call, s=s: found[s].append(keep(value))) for s in wanted]
+        reads = [(s, lambda value, call, s=s: found[s].append(kept(value))) for s in wanted]
         with self.hooks.attached(reads=reads):
             yield found
 

@@ -28,7 +28,7 @@ class Window:
     """The token behind the last one, `None` for no end."""
 
 
-PositionRule = PositionName | Window | Bool[Tensor, "batch pos"] | Spans
+PositionRule = PositionName | Window | Bool[Tensor, "text position"] | Spans
 """All tokens, those of the prompt, those after it, the last one of the prompt; a window around the
 end of the prompt; a mask with one row for each text and one column for each of its positions; or,
 for each text, spans (start, stop)."""

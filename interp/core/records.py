@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -261,7 +261,7 @@ def _read_jsonl(path: Path) -> Iterator[Record]:
 
 def _read_csv(path: Path) -> list[dict[str, Any]]:
     """Rows of a table; only an empty cell is missing, since "None" and "NA" may be texts."""
-    as_text = dict.fromkeys(("text", "messages", "group"), str)
+    as_text: dict[Hashable, type[str]] = dict.fromkeys(("text", "messages", "group"), str)
     return _rows(pd.read_csv(path, dtype=as_text, keep_default_na=False, na_values=[""]))
 
 

@@ -122,7 +122,7 @@ def test_contributions_add_up_to_the_stream(any_model) -> None:
 
 
 def test_errors_name_the_closest_hook(tiny) -> None:
-    with pytest.raises(HookNotFoundError, match="did you mean 'blocks.2.hook_resid_post'"):
+    with pytest.raises(HookNotFoundError, match=r"did you mean 'blocks\.2\.hook_resid_post'"):
         tiny.sites["blocks.2.hook_resid_pots"]
     with pytest.raises(HookNotFoundError, match="did you mean 'resid_post'"):
         tiny.sites.at("resid_pots", 0)
@@ -167,42 +167,24 @@ def test_a_wrong_path_and_a_module_of_another_kind_are_refused() -> None:
 
 def test_blocks_that_do_not_hand_on_one_stream_are_refused(make_model) -> None:
     module = make_model("llama").module
-    inner = module.model.layers[1]
-    original = inner.forward
-    module.model.layers[1].forward = lambda x, **kwargs: original(x, **kwargs)
-    HookedModel(module)  # the control: the wrapped block still hands on what it computes
-
-    class Doubling(nn.Module):
-        def __init__(self, norm: nn.Module) -> None:
-            super().__init__()
-            self.norm = norm
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.norm(2 * x) + x
-
-    module.model.norm = nn.Sequential(nn.Identity(), Doubling(module.model.norm))
-    module.model.layers[2].register_forward_hook(lambda m, args, output: output + 1)
-    HookedModel(module)  # another norm is still a norm: it closes the gap
-    module.model.layers[0] = _SideStream(module.model.layers[0])
+    module.model.layers[1] = _SideStream(module.model.layers[1], change=0.0)
+    HookedModel(module)  # the control: a wrapped block hands on what it computes
+    module.model.layers[1] = _SideStream(module.model.layers[1], change=1.0)
     with pytest.raises(HookNotFoundError, match="do not hand one residual stream on"):
         HookedModel(module)
 
 
 class _SideStream(nn.Module):
-    """A block whose output does not become the next block's input (the next one gets a copy + 1)."""
+    """A block behind which the stream changes before the next block gets it."""
 
-    def __init__(self, block: nn.Module) -> None:
+    def __init__(self, block: nn.Module, *, change: float) -> None:
         super().__init__()
-        self.block = block
-
-    def __getattr__(self, name: str) -> object:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("block"), name)
+        self.block, self.change = block, change
+        self.attention_type = "full_attention"
 
     def __call__(self, *args: object, **kwargs: object) -> Tensor:
-        return super().__call__(*args, **kwargs) + 1
+        output = super().__call__(*args, **kwargs)
+        return output + self.change if self.change else output
 
     def forward(self, *args: object, **kwargs: object) -> Tensor:
         return self.block(*args, **kwargs)
