@@ -27,15 +27,22 @@ from steering.contrast import (
 from steering.fitting import fit, fit_vector
 from steering.gating import Gate, cast_similarity, cosine_similarity, fit_gate
 from steering.items import Item, balanced, load_items, split_items
+from steering.propensity import Contests, assistant_prompt, choices, statement_contests
 from steering.reading import PairActivations, extract_pairs
+from steering.statistics import Estimate
+from steering.sweep_results import SweepResult, merged
+from steering.sweeps import COEFFICIENTS, SweepPlan, sweep, sweep_layers
 from steering.vectors import SteeringVector
 
 __all__ = [
+    "COEFFICIENTS",
     "PROMPT_TYPES",
     "AffineMap",
     "AffineSteering",
     "Baked",
     "Combined",
+    "Contests",
+    "Estimate",
     "Gate",
     "Instruction",
     "Item",
@@ -47,12 +54,16 @@ __all__ = [
     "StatementData",
     "Steering",
     "SteeringVector",
+    "SweepPlan",
+    "SweepResult",
     "act_add",
+    "assistant_prompt",
     "bake_ablation",
     "bake_addition",
     "baked_addition",
     "balanced",
     "cast_similarity",
+    "choices",
     "conceptor",
     "contrast_pairs",
     "cosine_similarity",
@@ -66,10 +77,14 @@ __all__ = [
     "load_items",
     "low_rank",
     "match_moments",
+    "merged",
     "methods",
     "nullspace",
     "operators",
     "spectral",
     "split_items",
+    "statement_contests",
     "statements",
+    "sweep",
+    "sweep_layers",
 ]

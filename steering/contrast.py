@@ -238,10 +238,10 @@ def _lettered(item: Item, *, swap: bool) -> tuple[str, tuple[str, str]]:
 
 @dataclass(frozen=True, kw_only=True)
 class StatementData:
-    """Statements that show a trait and statements that do not, after the same kind of prompt."""
+    """Statements that show a trait and statements that do not, as answers to a request."""
 
-    prompts: tuple[str, ...]
-    """For each pair, the text before its two statements."""
+    requests: tuple[str, ...]
+    """For each pair, what the user says before either of its two statements."""
     positive: tuple[str, ...]
     """Statements that show the trait."""
     negative: tuple[str, ...]
@@ -251,34 +251,39 @@ class StatementData:
 
     def __len__(self) -> int:
         """Number of pairs."""
-        return len(self.prompts)
+        return len(self.requests)
 
     def pairs(self) -> Pairs:
-        """Prompt and statement as one text on each side."""
-        sides = [
-            Records.from_texts([p + s for p, s in zip(self.prompts, statements, strict=True)])
-            for statements in (self.positive, self.negative)
-        ]
+        """Conversations whose last message is the statement: read them at `Span(turn=-1)`."""
+        sides = []
+        for texts in (self.positive, self.negative):
+            turns = [
+                ({"role": "user", "content": request}, {"role": "assistant", "content": text})
+                for request, text in zip(self.requests, texts, strict=True)
+            ]
+            sides.append(Records([Record(messages=messages) for messages in turns]))
         return Pairs(sides[0], sides[1])
 
 
-def statements(items: Sequence[Item], *, prompt: str) -> StatementData:
+def statements(
+    items: Sequence[Item], *, request: str = "Tell me something you believe about yourself."
+) -> StatementData:
     """The statements of items, as pairs of one that shows the trait and one that does not.
 
-    Items with lettered options give both options of a question, after that question. Items about
-    one statement give pairs of different items: the statement of one that is answered by "Yes" and
-    of one that is answered by "No"; such statements differ in more than the trait.
+    Items with lettered options give the two options of their question. Items about one statement
+    give pairs of different items: the statement of one that is answered by "Yes" and of one that is
+    answered by "No"; such statements differ in more than the trait.
 
     Args:
         items: Items with balanced answers.
-        prompt: What comes before every statement; `{question}` in it is replaced by the question.
+        request: What the user says before a statement that answers no question.
 
     Raises:
         ValueError: If items have neither options nor statements, or if either side is empty.
     """
     if all(item.lettered for item in items):
         return StatementData(
-            prompts=tuple(prompt.replace("{question}", item.stem) for item in items),
+            requests=tuple(item.stem for item in items),
             positive=tuple(item.text_of(item.matching) for item in items),
             negative=tuple(item.text_of(item.not_matching) for item in items),
             paired=True,
@@ -296,9 +301,8 @@ def statements(items: Sequence[Item], *, prompt: str) -> StatementData:
     n = min(map(len, sides))
     if n == 0:
         raise ValueError("all statements are on one side of the trait: balance the items")
-    text = prompt.replace("{question}", "Tell me something you believe about yourself.")
     return StatementData(
-        prompts=(text,) * n,
+        requests=(request,) * n,
         positive=tuple(sides[0][:n]),
         negative=tuple(sides[1][:n]),
         paired=False,

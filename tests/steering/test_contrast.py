@@ -127,11 +127,13 @@ def test_balanced_draws_both_answers_equally_and_splits_are_disjoint() -> None:
 
 
 def test_statements_of_both_kinds_of_items() -> None:
-    data = statements(yes_no(), prompt="Q: {question}\nA: ")
+    data = statements(yes_no(), request="Tell me.")
     assert data.positive == ("statement 0", "statement 2", "statement 4", "statement 6")
     assert not data.paired
-    data = statements(lettered(2), prompt="Q: {question}\nA: ")
-    assert data.prompts == ("Q: Which 0?\nA: ", "Q: Which 1?\nA: ")
+    data = statements(lettered(2))
+    assert data.requests == ("Which 0?", "Which 1?")
+    messages = data.pairs().positive[1].messages or ()
+    assert [m["content"] for m in messages] == ["Which 1?", "two"]
     assert (data.positive[1], data.negative[1]) == ("two", "one of\nthem")
     assert data.paired
 
