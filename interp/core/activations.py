@@ -94,6 +94,13 @@ class Activations:
         """The rows of the only layer of the only site, shape (row, *feature): for probes."""
         return self.values[:, self.layers.index(self.layer)]
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of `matrix`, where estimators look for the number of features."""
+        if len(self.sites) != 1 or len(self.layers) != 1:
+            raise AttributeError("activations of several layers or sites are no matrix: use at()")
+        return tuple(self.matrix.shape)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """`matrix` as a numpy array, so that estimators take pooled activations as they are."""
         if self.tokens is not None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,8 +38,6 @@ class Record:
         """Check that there is one of text and messages, and something in it."""
         if (self.text is None) == (self.messages is None):
             raise ValueError("a record needs either text or messages, and not both")
-        if self.text is not None and not isinstance(self.text, str):
-            raise ValueError(f"text is {self.text!r}: needed a string")
         if self.text is not None and not self.text.strip():
             raise ValueError(f"text is empty ({self.text!r}): drop this record")
         if self.messages is None:
@@ -46,26 +45,23 @@ class Record:
         if not self.messages:
             raise ValueError("messages is empty: drop this record")
         for turn, message in enumerate(self.messages):
-            is_message = isinstance(message, Mapping) and all(
-                isinstance(message.get(name), str) for name in ("role", "content")
-            )
-            if not is_message:
+            if not all(isinstance(message.get(name), str) for name in ("role", "content")):
                 raise ValueError(
-                    f"message {turn} is {message!r}: needed strings 'role' and 'content'"
+                    f"message {turn} is {dict(message)!r}: needed strings 'role' and 'content'"
                 )
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> "Record":
         """A record from a row: fields that are not its own become metadata."""
-        if not isinstance(row, Mapping):
-            raise ValueError(f"a record is {row!r}: needed an object with text or messages")
         present = {key: value for key, value in row.items() if not _missing(value)}
-        messages = present.get("messages")
+        text, messages = present.get("text"), present.get("messages")
+        if text is not None and not isinstance(text, str):
+            raise ValueError(f"text is {text!r}: needed a string")
         if isinstance(messages, str):
             messages = json.loads(messages)
         group = present.get("group")
         return cls(
-            text=present.get("text"),
+            text=text,
             messages=None if messages is None else tuple(map(_message, messages)),
             label=_plain(present.get("label")),
             group=None if group is None else str(_plain(group)),
@@ -115,8 +111,8 @@ class Records(Sequence[Record]):
         cls,
         texts: Sequence[str],
         *,
-        labels: Sequence[Label] | None = None,
-        groups: Sequence[str] | None = None,
+        labels: Sequence[Label] | np.ndarray | None = None,
+        groups: Sequence[str] | np.ndarray | None = None,
     ) -> "Records":
         """Records from parallel lists."""
         n = len(texts)
@@ -143,7 +139,7 @@ class Records(Sequence[Record]):
         path = Path(path)
         readers: dict[str, Callable[[Path], Iterable[Record | Mapping[str, Any]]]] = {
             ".jsonl": _read_jsonl,
-            ".json": lambda p: json.loads(p.read_text(encoding="utf-8")),
+            ".json": _read_json,
             ".csv": _read_csv,
             ".parquet": lambda p: _rows(pd.read_parquet(p)),
         }
@@ -253,10 +249,25 @@ def _read_jsonl(path: Path) -> Iterator[Record]:
                 row = json.loads(line)  # bytes: a byte order mark and bad UTF-8 are found here
             except ValueError as error:
                 raise ValueError(f"line {number} is not JSON ({error})") from error
-            try:
-                yield Record.from_dict(row)
-            except (ValueError, TypeError) as error:
-                raise ValueError(f"line {number}: {error}") from error
+            yield _record(row, f"line {number}")
+
+
+def _read_json(path: Path) -> Iterator[Record]:
+    rows = json.loads(path.read_bytes())
+    if not isinstance(rows, list):
+        raise ValueError(f"a {type(rows).__name__}: needed a list of objects")
+    for index, row in enumerate(rows):
+        yield _record(row, f"record {index}")
+
+
+def _record(row: Any, place: str) -> Record:
+    """A record from a row of a file; errors name the place."""
+    if not isinstance(row, dict):
+        raise ValueError(f"{place} is {row!r}: needed an object with text or messages")
+    try:
+        return Record.from_dict(row)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{place}: {error}") from error
 
 
 def _read_csv(path: Path) -> list[dict[str, Any]]:
@@ -270,7 +281,7 @@ def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _missing(value: object) -> bool:
-    return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
 
 
 def _message(message: Any) -> Message:
@@ -280,8 +291,13 @@ def _message(message: Any) -> Message:
     return {key: value for key, value in message.items() if value is not None}
 
 
+def normal_form(text: str) -> str:
+    """A text without its case and its runs of white space, by which duplicates are told."""
+    return " ".join(text.casefold().split())
+
+
 def _own_group(record: Record) -> str:
-    return "#" + hashlib.sha256(record.content.encode()).hexdigest()[:12]
+    return "#" + hashlib.sha256(normal_form(record.content).encode()).hexdigest()[:12]
 
 
 def _plain(value: Any) -> Any:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from interp.core.errors import LeakageError
-from interp.core.records import Records
+from interp.core.records import Records, normal_form
 from interp.core.seeds import derive
 
 
@@ -15,8 +15,8 @@ def check_leakage(train: Records, test: Records) -> None:
     Raises:
         LeakageError: If they share any; the message counts them and shows one.
     """
-    texts = {_normal(record.content) for record in train}
-    shared = [i for i, record in enumerate(test) if _normal(record.content) in texts]
+    texts = {normal_form(record.content) for record in train}
+    shared = [i for i, record in enumerate(test) if normal_form(record.content) in texts]
     if shared:
         raise LeakageError(
             f"{len(shared)} texts are on both sides, such as test record {shared[0]} "
@@ -53,16 +53,12 @@ def split(records: Records, *, test_size: float = 0.2, seed: int = 0) -> tuple[R
     return train, test
 
 
-def _normal(text: str) -> str:
-    return " ".join(text.casefold().split())
-
-
 def _linked_groups(records: Records) -> np.ndarray:
     """Groups, merged where two of them share a text."""
     groups = records.groups
     first_with: dict[str, int] = {}
     for index, record in enumerate(records):
-        first = groups[first_with.setdefault(_normal(record.content), index)]
+        first = groups[first_with.setdefault(normal_form(record.content), index)]
         if first != groups[index]:
             groups[groups == groups[index]] = first
     return groups
