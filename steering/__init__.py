@@ -12,6 +12,7 @@ from steering.affine import (
 )
 from steering.applying import Combined, PrefixSteering, Steering, act_add, in_order
 from steering.baking import Baked, bake_ablation, bake_addition, baked_addition
+from steering.coherence import CoherenceReport, CosineTable, coherence, vector_cosines
 from steering.contrast import (
     PROMPT_TYPES,
     Instruction,
@@ -24,6 +25,15 @@ from steering.contrast import (
     lint,
     statements,
 )
+from steering.damage import (
+    Calibration,
+    DamageResult,
+    Front,
+    calibrate,
+    damage,
+    front,
+    repetition,
+)
 from steering.fitting import fit, fit_vector
 from steering.gating import Gate, cast_similarity, cosine_similarity, fit_gate
 from steering.items import Item, balanced, load_items, split_items
@@ -33,6 +43,7 @@ from steering.statistics import Estimate
 from steering.sweep_results import SweepResult, merged
 from steering.sweeps import COEFFICIENTS, SweepPlan, sweep, sweep_layers
 from steering.vectors import SteeringVector
+from steering.verdicts import Verdict, judge, random_vector
 
 __all__ = [
     "COEFFICIENTS",
@@ -40,9 +51,14 @@ __all__ = [
     "AffineMap",
     "AffineSteering",
     "Baked",
+    "Calibration",
+    "CoherenceReport",
     "Combined",
     "Contests",
+    "CosineTable",
+    "DamageResult",
     "Estimate",
+    "Front",
     "Gate",
     "Instruction",
     "Item",
@@ -56,22 +72,28 @@ __all__ = [
     "SteeringVector",
     "SweepPlan",
     "SweepResult",
+    "Verdict",
     "act_add",
     "assistant_prompt",
     "bake_ablation",
     "bake_addition",
     "baked_addition",
     "balanced",
+    "calibrate",
     "cast_similarity",
     "choices",
+    "coherence",
     "conceptor",
     "contrast_pairs",
     "cosine_similarity",
+    "damage",
     "extract_pairs",
     "fit",
     "fit_gate",
     "fit_vector",
+    "front",
     "in_order",
+    "judge",
     "letter_pairs",
     "lint",
     "load_items",
@@ -81,10 +103,13 @@ __all__ = [
     "methods",
     "nullspace",
     "operators",
+    "random_vector",
+    "repetition",
     "spectral",
     "split_items",
     "statement_contests",
     "statements",
     "sweep",
     "sweep_layers",
+    "vector_cosines",
 ]

@@ -3,7 +3,8 @@
 Tan et al. (2024, 2407.12404) measure steerability as the slope of a propensity over coefficients
 from -1.5 to 1.5, for each example; an example with a negative slope is anti-steerable. A sweep here
 computes the layers below the steered one once, and every beginning that is not steered yet once: at
-the last prompt token, seven coefficients cost seven tokens in the upper layers, not two passes each.
+the last prompt token, seven coefficients cost seven tokens in the upper layers, not two passes
+each.
 
 A slope says that the propensity moves, not that text written under the vector shows the trait; and
 the trait effect is separated from a preference for an answer only where both answers occur.
