@@ -22,6 +22,7 @@ from probes import (
     sweep_layers,
 )
 from probes.controls import EMBEDDING, LENGTH, SHUFFLED, WORDS
+from probes.evaluation import binary_labels
 
 METHODS = {"linear probe": LinearProbe, "mean difference": MeanDifferenceProbe}
 """Probes of the layer curve; the first one chooses the layer."""
@@ -180,6 +181,8 @@ def run_probe_study(
         ValueError: If labels are missing or not of two classes.
     """
     start, tests = time.perf_counter(), dict(tests or {})
+    for records in (train, *tests.values()):
+        binary_labels(records.labels)
     for records in tests.values():
         check_leakage(train, records)
     options = {"pooling": "mean", "truncate": truncate, "progress": progress}
@@ -210,8 +213,7 @@ def run_probe_study(
 
 
 def _scored(probe: LinearProbe, activations: Activations) -> tuple[np.ndarray, np.ndarray]:
-    if activations.labels is None:
-        raise ValueError("a test set has no labels: give every row a label")
+    assert activations.labels is not None, "checked before anything ran"
     return activations.labels, probe.decision_function(activations)
 
 
