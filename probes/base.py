@@ -1,6 +1,6 @@
-"""What every linear probe shares: labels, scores, and where in a model its activations were read.
+"""What every probe shares: labels, scores, and where in a model its activations were read.
 
-A linear probe says how to get weights from activations, for several training sets at once; that is
+A probe of pooled activations says how to get weights for several training sets at once; that is
 `fit_sets`, and all it has to bring. Everything else follows: `fit` is the case of one training set,
 cross-validation that of one for each fold. Classes beyond two are fitted one against the rest.
 """
@@ -21,6 +21,8 @@ from torch import Tensor
 
 from interp import Activations, Direction, Origin
 
+_FLOATS = [np.float64, np.float32]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
@@ -28,8 +30,8 @@ class Place:
 
     site: str
     """Name of the site."""
-    layer: int
-    """Layer of the site."""
+    layers: tuple[int, ...]
+    """Layers, whose activations are joined where there are several."""
     pooling: str | None = None
     """How tokens were pooled."""
     origin: Origin | None = None
@@ -37,12 +39,12 @@ class Place:
 
     @classmethod
     def of(cls, activations: object) -> "Place | None":
-        """The place of activations of one site and layer; `None` for arrays."""
+        """The place of activations of one site; `None` for arrays."""
         if not isinstance(activations, Activations):
             return None
         return cls(
             site=activations.site,
-            layer=activations.layer,
+            layers=activations.layers,
             pooling=activations.pooling,
             origin=activations.origin,
         )
@@ -51,16 +53,17 @@ class Place:
         """Refuse activations of another place; arrays, which do not tell, pass.
 
         Raises:
-            ValueError: If site or layer differ.
+            ValueError: If site or layers differ.
             ModelMismatchError: If the model differs.
         """
         other = Place.of(activations)
         if other is None:
             return
-        if (other.site, other.layer) != (self.site, self.layer):
+        if (other.site, other.layers) != (self.site, self.layers):
+            mine, its = (", ".join(map(str, place.layers)) for place in (self, other))
             raise ValueError(
-                f"the probe was fitted to {self.site} of layer {self.layer}, and these activations "
-                f"are {other.site} of layer {other.layer}; pass an array to score them anyway"
+                f"the probe was fitted to {self.site} of layer {mine}, and these activations are "
+                f"{other.site} of layer {its}; choose with activations.at()"
             )
         if self.origin is not None and other.origin is not None:
             self.origin.check(other.origin, "the probe")
@@ -111,77 +114,21 @@ class Targets:
 
 
 class Probe(ClassifierMixin, BaseEstimator, ABC):
-    """A linear classifier of activations.
+    """A classifier of activations: what follows from its scores.
 
     Attributes:
-        coef_: Weights in the space of the activations, shape (1, feature) for two classes, else
-            (class, feature).
-        intercept_: Intercepts, shape (1,) or (class,).
         classes_: Labels.
+        kind_: `"binary"`, `"multiclass"` or `"multilabel-indicator"`.
         place_: Where the activations were read; `None` if the probe was fitted to an array.
     """
 
-    coef_: np.ndarray
-    intercept_: np.ndarray
     classes_: np.ndarray
+    kind_: str
     place_: Place | None
 
     @abstractmethod
-    def fit_sets(
-        self,
-        X: Float[Tensor, "example feature"],
-        targets: Float[Tensor, "target example"],
-        train: Bool[Tensor, "set example"],
-        groups: Int[np.ndarray, " example"],
-    ) -> Weights:
-        """Weights for several training sets.
-
-        Args:
-            X: Activations.
-            targets: Labels 0 and 1, one row for each classifier.
-            train: Which examples belong to each training set.
-            groups: Group of each example.
-        """
-
-    def fit(self, X, y=None, groups=None) -> "Probe":
-        """Fit the probe.
-
-        Args:
-            X: Array of shape (example, feature), or pooled `Activations` of one layer.
-            y: Labels, shape (example,), or indicators, shape (example, label); those of the
-                activations by default.
-            groups: Group of each example, shape (example,), which inner cross-validation keeps
-                together; those of the activations by default.
-
-        Raises:
-            ValueError: If labels are missing or of one class, or if X is not finite.
-        """
-        if isinstance(X, Activations):
-            y = X.labels if y is None else y
-            groups = X.groups if groups is None else groups
-        place = Place.of(X)
-        X, y = validate_data(
-            self, matrix_of(X), y, dtype=[np.float64, np.float32], multi_output=True
-        )
-        y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
-        targets = Targets.of(y)
-        values = torch.from_numpy(np.array(X, np.float64))
-        train = torch.ones(1, len(values), dtype=torch.bool)
-        weights = self.fit_sets(
-            values, targets.matrix.double(), train, encoded_groups(groups, len(values))
-        )
-        self.coef_, self.intercept_ = weights.coef[0].numpy(), weights.intercept[0].numpy()
-        self.classes_, self.kind_, self.place_ = targets.classes, targets.kind, place
-        return self
-
     def decision_function(self, X) -> np.ndarray:
         """Scores, log-odds in the best case; shape (example,), or (example, class) beyond two."""
-        check_is_fitted(self)
-        if self.place_ is not None:
-            self.place_.check(X)
-        X = validate_data(self, matrix_of(X), dtype=[np.float64, np.float32], reset=False)
-        scores = X @ self.coef_.T + self.intercept_
-        return scores[:, 0] if self.kind_ == "binary" else scores
 
     def predict_proba(self, X) -> np.ndarray:
         """Probabilities, shape (example, class); those of several labels do not sum to 1."""
@@ -201,6 +148,81 @@ class Probe(ClassifierMixin, BaseEstimator, ABC):
         index = (scores > 0).astype(int) if self.kind_ == "binary" else scores.argmax(axis=1)
         return self.classes_[index]
 
+    def __sklearn_tags__(self) -> Any:
+        """What sklearn may try."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+class PooledProbe(Probe):
+    """A linear classifier of one vector for each example.
+
+    Attributes:
+        coef_: Weights in the space of the activations, shape (1, feature) for two classes, else
+            (class, feature).
+        intercept_: Intercepts, shape (1,) or (class,).
+    """
+
+    coef_: np.ndarray
+    intercept_: np.ndarray
+
+    @abstractmethod
+    def fit_sets(
+        self,
+        X: Float[Tensor, "example feature"],
+        targets: Float[Tensor, "target example"],
+        train: Bool[Tensor, "set example"],
+        groups: Int[np.ndarray, " example"],
+    ) -> Weights:
+        """Weights for several training sets.
+
+        Args:
+            X: Activations.
+            targets: Labels 0 and 1, one row for each classifier.
+            train: Which examples belong to each training set.
+            groups: Group of each example.
+        """
+
+    def fit(self, X, y: Any = None, groups: Any = None) -> "PooledProbe":
+        """Fit the probe.
+
+        Args:
+            X: Array of shape (example, feature), or pooled `Activations` of one layer.
+            y: Labels, shape (example,), or indicators, shape (example, label); those of the
+                activations by default.
+            groups: Group of each example, shape (example,), which inner cross-validation keeps
+                together; those of the activations by default.
+
+        Raises:
+            ValueError: If labels are missing or of one class, or if X is not finite.
+        """
+        if isinstance(X, Activations):
+            y = X.labels if y is None else y
+            groups = X.groups if groups is None else groups
+        place = Place.of(X)
+        checked: Any = validate_data(self, matrix_of(X), y, dtype=_FLOATS, multi_output=True)
+        matrix, y = checked
+        y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+        targets = Targets.of(y)
+        values = torch.from_numpy(np.array(matrix, np.float64))
+        train = torch.ones(1, len(values), dtype=torch.bool)
+        weights = self.fit_sets(
+            values, targets.matrix.double(), train, encoded_groups(groups, len(values))
+        )
+        self.coef_, self.intercept_ = weights.coef[0].numpy(), weights.intercept[0].numpy()
+        self.classes_, self.kind_, self.place_ = targets.classes, targets.kind, place
+        return self
+
+    def decision_function(self, X) -> np.ndarray:
+        """Scores, log-odds in the best case; shape (example,), or (example, class) beyond two."""
+        check_is_fitted(self)
+        if self.place_ is not None:
+            self.place_.check(X)
+        matrix: Any = validate_data(self, matrix_of(X), dtype=_FLOATS, reset=False)
+        scores = matrix @ self.coef_.T + self.intercept_
+        return scores[:, 0] if self.kind_ == "binary" else scores
+
     @property
     def directions_(self) -> tuple[Direction, ...]:
         """The unit vectors of the weights, one for each row of `coef_`.
@@ -219,7 +241,7 @@ class Probe(ClassifierMixin, BaseEstimator, ABC):
         return tuple(
             Direction(
                 vector=torch.from_numpy(row),
-                layer=place.layer,
+                layer=place.layers[0],
                 site=place.site,
                 origin=place.origin,
                 provenance=provenance,
@@ -234,16 +256,10 @@ class Probe(ClassifierMixin, BaseEstimator, ABC):
         Raises:
             AttributeError: If there are more than two classes, or no place in a model.
         """
-        directions = self.directions_
-        if len(directions) > 1:
-            raise AttributeError(f"there are {len(directions)} classes: choose from directions_")
-        return directions[0]
-
-    def __sklearn_tags__(self) -> Any:
-        """What sklearn may try."""
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
-        return tags
+        first, *others = self.directions_
+        if others:
+            raise AttributeError(f"there are {1 + len(others)} classes: choose from directions_")
+        return first
 
 
 def matrix_of(X: Any) -> Any:

@@ -180,14 +180,14 @@ def random_direction_auroc(
     The directions are drawn for standardized activations; the interval holds 95 % of them.
     """
     X = np.asarray(activations, np.float64)
-    Z = (X - X.mean(0)) / np.where(X.std(0) > 0, X.std(0), 1)
+    along = (X - X.mean(0)) / np.where(X.std(0) > 0, X.std(0), 1)
     rng = np.random.default_rng(derive(seed, "directions"))
-    Z = Z @ rng.normal(size=(Z.shape[1], n_directions))
+    along = along @ rng.normal(size=(X.shape[1], n_directions))
     for fold in np.unique(folds):
         train, test = folds != fold, folds == fold
-        high, low = (Z[train & (labels == side)].mean(0) for side in (1, 0))
-        Z[test] *= np.sign(high - low)
-    rates = np.array([auroc_value(labels, column) for column in Z.T])
+        high, low = (along[train & (labels == side)].mean(0) for side in (1, 0))
+        along[test] *= np.sign(high - low)
+    rates = np.array([auroc_value(labels, column) for column in along.T])
     low, high = np.quantile(rates, [0.025, 0.975])
     return Estimate(float(rates.mean()), float(low), float(high), float(rates.std()))
 

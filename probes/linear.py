@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from probes.base import Probe, Weights
+from probes.base import PooledProbe, Weights
 from probes.folds import group_folds, train_masks
 from probes.logistic import fit_logistic
 
@@ -19,7 +19,7 @@ C_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Strengths from which `LinearProbe` chooses."""
 
 
-class LinearProbe(Probe):
+class LinearProbe(PooledProbe):
     """Logistic regression on standardized activations, L2-regularized.
 
     Args:

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from probes.base import Probe, Weights
+from probes.base import PooledProbe, Weights
 
 
-class MeanDifferenceProbe(Probe):
+class MeanDifferenceProbe(PooledProbe):
     """The direction between the means of the classes, the boundary in the middle.
 
     Args:

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from sklearn.base import clone
 
 from interp import Activations, viz
-from probes.base import Probe, Targets, encoded_groups, matrix_of
+from probes.base import PooledProbe, Targets, encoded_groups, matrix_of
 from probes.evaluation import Estimate, auroc
 from probes.folds import group_folds, train_masks
 
@@ -140,7 +140,7 @@ def cross_scores(
     """
     groups = getattr(activations, "groups", None)
     X = np.asarray(matrix_of(activations))
-    if not isinstance(probe, Probe):
+    if not isinstance(probe, PooledProbe):
         parts = [(folds != fold, folds == fold) for fold in np.unique(folds)]
         fits: list[Any] = [_fresh(probe).fit(X[train], labels[train]) for train, _ in parts]
         scores = [
