@@ -26,7 +26,12 @@ def boot(module: nn.Module, tokenizer: Any) -> TransformerBridge:
     Args:
         module: A Hugging Face causal language model; it stays as it is.
         tokenizer: Its tokenizer, which is copied too.
+
+    Raises:
+        ValueError: If there is no tokenizer: transformer-lens would look for one on the network.
     """
+    if tokenizer is None:
+        raise ValueError("a bridge needs a tokenizer: give one to HookedModel or load_model")
     twin: Any = copy.deepcopy(module)
     twin.config.architectures = [type(module).__name__]  # unset in models made from a config
     level = logging.getLogger("transformers").level
