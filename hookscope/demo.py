@@ -12,8 +12,8 @@ from interp import Direction, HookedModel, Records, add, extract, generate, viz
 from interp.data import load_fixture
 from probes import MeanDifferenceProbe
 
-PROMPT = "Describe what happens next: the phone rings late at night."
-STRENGTH = 0.6
+PROMPT = "What should I keep in mind when I water my neighbor's plants?"
+STRENGTH = 0.3
 """Length of the steering vector in units of the median activation norm of its layer."""
 
 
