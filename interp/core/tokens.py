@@ -59,7 +59,8 @@ class Tokens:
     """Message to which each token belongs; `TEMPLATE_TURN` for none, 0 in a text. The header of a
     turn that is still to be written counts as the message behind the last one."""
     content: Bool[np.ndarray, " token"]
-    """Whether a token belongs to a text or to the content of a message."""
+    """Whether a token holds letters of a text or of a message's content. A token that holds letters
+    of the template too counts as content."""
     chars: Int[np.ndarray, "token 2"]
     """First letter of each token in `texts`, and the one behind it."""
     texts: tuple[str, ...]
