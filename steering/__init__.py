@@ -39,7 +39,9 @@ from steering.gating import Gate, cast_similarity, cosine_similarity, fit_gate
 from steering.items import Item, balanced, load_items, split_items
 from steering.propensity import Contests, assistant_prompt, choices, statement_contests
 from steering.reading import PairActivations, extract_pairs
+from steering.reliability import DataSet, StudyConfig, load_datasets, run_study
 from steering.statistics import Estimate
+from steering.study_results import StudyResult
 from steering.sweep_results import SweepResult, merged
 from steering.sweeps import COEFFICIENTS, SweepPlan, sweep, sweep_layers
 from steering.vectors import SteeringVector
@@ -57,6 +59,7 @@ __all__ = [
     "Contests",
     "CosineTable",
     "DamageResult",
+    "DataSet",
     "Estimate",
     "Front",
     "Gate",
@@ -70,6 +73,8 @@ __all__ = [
     "StatementData",
     "Steering",
     "SteeringVector",
+    "StudyConfig",
+    "StudyResult",
     "SweepPlan",
     "SweepResult",
     "Verdict",
@@ -96,6 +101,7 @@ __all__ = [
     "judge",
     "letter_pairs",
     "lint",
+    "load_datasets",
     "load_items",
     "low_rank",
     "match_moments",
@@ -105,6 +111,7 @@ __all__ = [
     "operators",
     "random_vector",
     "repetition",
+    "run_study",
     "spectral",
     "split_items",
     "statement_contests",

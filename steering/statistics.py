@@ -105,20 +105,39 @@ def slopes(
     return propensities @ centered / (centered**2).sum()
 
 
-def ranks(values: ArrayLike) -> Float[np.ndarray, " row"]:
-    """Ranks from 1; ties share their mean rank."""
-    array = np.asarray(values, dtype=np.float64)
-    ordered = np.sort(array)
-    below, upto = np.searchsorted(ordered, array), np.searchsorted(ordered, array, side="right")
-    return (below + upto + 1) / 2
+def ranks(values: Float[np.ndarray, "*batch row"]) -> Float[np.ndarray, "*batch row"]:
+    """Ranks from 1 along the last axis; ties share their mean rank."""
+    above = values[..., :, None] > values[..., None, :]
+    equal = values[..., :, None] == values[..., None, :]
+    return above.sum(-1) + (equal.sum(-1) + 1) / 2
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> float:
     """Spearman's rank correlation, NaN where one of the two is constant."""
-    a, b = ranks(x), ranks(y)
-    if a.std() == 0 or b.std() == 0:
-        return float("nan")
-    return float(np.corrcoef(a, b)[0, 1])
+    return float(_correlation(*(ranks(np.asarray(v, dtype=np.float64)) for v in (x, y))))
+
+
+def spearman_estimate(
+    x: ArrayLike, y: ArrayLike, *, n_resamples: int = 1000, seed: int = 0
+) -> Estimate:
+    """Spearman's rank correlation with its bootstrap interval; NaN for fewer than four rows."""
+    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if len(a) < 4:
+        return Estimate(np.nan, np.nan, np.nan)
+    random = np.random.default_rng(derive(seed, "bootstrap"))
+    draws = random.integers(0, len(a), (n_resamples, len(a)))
+    values = _correlation(ranks(a[draws]), ranks(b[draws]))
+    if not np.isfinite(values).any():
+        return Estimate(np.nan, np.nan, np.nan)
+    low, high = np.nanquantile(values, [0.025, 0.975])
+    return Estimate(spearman(a, b), float(low), float(high))
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Pearson's correlation along the last axis, NaN where a side is constant."""
+    a, b = (v - v.mean(-1, keepdims=True) for v in (a, b))
+    size = np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+    return np.divide((a * b).sum(-1), size, out=np.full_like(size, np.nan), where=size > 0)
 
 
 def trait_and_bias(
@@ -145,19 +164,28 @@ def trait_and_bias(
 
 
 def leave_one_out_r2(
-    features: Float[np.ndarray, "row feature"], target: Float[np.ndarray, " row"]
-) -> float:
+    features: Float[np.ndarray, "row feature"],
+    target: Float[np.ndarray, " row"],
+    *,
+    seed: int = 0,
+) -> Estimate:
     """R2 of predictions for each row from a least-squares fit to the other rows.
 
-    The baseline predicts the mean of the other rows, so that noise scores at or below 0.
+    The baseline predicts the mean of the other rows, so that noise scores at or below 0. The
+    interval is over rows, with the fits kept.
+
+    Raises:
+        ValueError: If there are too few rows to fit the features without one of them.
     """
     design = np.column_stack([np.ones(len(target)), features])
     if len(target) < design.shape[1] + 2:
-        return float("nan")
-    predicted, baseline = np.empty(len(target)), np.empty(len(target))
+        raise ValueError(
+            f"{len(target)} rows for {features.shape[1]} features: needed {design.shape[1] + 2}"
+        )
+    errors, baseline = np.empty(len(target)), np.empty(len(target))
     for row in range(len(target)):
         rest = np.arange(len(target)) != row
         weights = np.linalg.lstsq(design[rest], target[rest], rcond=None)[0]
-        predicted[row], baseline[row] = design[row] @ weights, target[rest].mean()
-    total = float(((target - baseline) ** 2).sum())
-    return 1 - float(((target - predicted) ** 2).sum()) / total if total > 0 else float("nan")
+        errors[row] = (target[row] - design[row] @ weights) ** 2
+        baseline[row] = (target[row] - target[rest].mean()) ** 2
+    return bootstrap(lambda e, b: 1 - float(e.sum() / b.sum()), errors, baseline, seed=seed)
