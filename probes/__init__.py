@@ -5,6 +5,7 @@ from probes.controls import Comparison, compare
 from probes.evaluation import Estimate, auroc, auroc_difference, bootstrap
 from probes.linear import LinearProbe
 from probes.mean_difference import MeanDifferenceProbe
+from probes.monitor import Alarm, MonitoredGenerations, ProbeMonitor
 from probes.pooling import (
     Attention,
     Ema,
@@ -22,6 +23,7 @@ from probes.sequence_fitting import SequenceTraining
 from probes.sweeps import LayerSweep, cross_scores, sweep_layers
 
 __all__ = [
+    "Alarm",
     "Attention",
     "Comparison",
     "Ema",
@@ -32,10 +34,12 @@ __all__ = [
     "Max",
     "Mean",
     "MeanDifferenceProbe",
+    "MonitoredGenerations",
     "Place",
     "PooledProbe",
     "Pooling",
     "Probe",
+    "ProbeMonitor",
     "RollingAttention",
     "RollingMean",
     "SequenceProbe",
