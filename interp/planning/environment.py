@@ -103,6 +103,7 @@ class SokobanBatch:
         self._row = self.width + 2
         self._generator = generator(seed, "sokoban", device=self.device)
         self._bank = tuple(part.to(self.device) for part in _pad(levels))
+        self._bank_missing = (self._bank[1] & ~self._bank[2]).sum(1)
         self._moves = torch.tensor([0, -self._row, self._row, -1, 1], device=self.device)
         self._index = torch.arange(n_envs, device=self.device)
         self.elapsed = torch.zeros(n_envs, dtype=torch.long, device=self.device)
@@ -121,6 +122,7 @@ class SokobanBatch:
         drawn = self._draw(len(self.levels)) if indices is None else indices.to(self.device)
         self.level = drawn
         self.walls, self.boxes, self.targets, self.player = (part[drawn] for part in self._bank)
+        self._missing = self._count_missing()
         self.elapsed = self._draw(self.rules.start_spread + 1)
 
     def place(self, where: Int[Tensor, " game"], levels: Levels) -> None:
@@ -134,6 +136,7 @@ class SokobanBatch:
         self.walls[where], self.boxes[where], self.targets[where] = walls, boxes, targets
         self.player[where] = player
         self.level[where] = -1
+        self._missing[where] = (boxes & ~targets).sum(1)
         self.elapsed[where] = 0
 
     def step(self, actions: Int[Tensor, " env"]) -> Steps:
@@ -156,9 +159,10 @@ class SokobanBatch:
         self.player = torch.where(moved, to, self.player)
         self.boxes[self._index, to] &= ~pushed
         self.boxes[self._index, beyond] |= pushed
-        solved = ~(self.boxes & ~self.targets).any(1)
         on = self.targets.gather(1, far)[:, 0] & pushed
         off = self.targets.gather(1, near)[:, 0] & pushed
+        self._missing = self._missing + off.long() - on.long()
+        solved = self._missing == 0
         reward = self._reward(on, off, solved)
         self.elapsed += 1
         done = solved | (self.elapsed >= self.rules.limit)
@@ -205,6 +209,11 @@ class SokobanBatch:
         self._generator.set_state(state["generator"])
         for name in ("walls", "boxes", "targets", "player", "level", "elapsed"):
             setattr(self, name, state[name].to(self.device, copy=True))
+        self._missing = self._count_missing()
+
+    def _count_missing(self) -> Int[Tensor, " env"]:
+        """Boxes that are not on a target."""
+        return (self.boxes & ~self.targets).sum(1)
 
     def _draw(self, high: int) -> Int[Tensor, " env"]:
         return torch.randint(high, (len(self),), generator=self._generator, device=self.device)
@@ -217,13 +226,19 @@ class SokobanBatch:
 
     def _restart(self, done: Bool[Tensor, " env"]) -> None:
         drawn = self._draw(len(self.levels))
-        walls, boxes, targets, player = self._bank
-        self.walls = torch.where(done[:, None], walls[drawn], self.walls)
-        self.boxes = torch.where(done[:, None], boxes[drawn], self.boxes)
-        self.targets = torch.where(done[:, None], targets[drawn], self.targets)
-        self.player = torch.where(done, player[drawn], self.player)
         self.level = torch.where(done, drawn, self.level)
         self.elapsed = torch.where(done, self._draw(self.rules.start_spread + 1), self.elapsed)
+        walls, boxes, targets, player = self._bank
+        self.player = torch.where(done, player[drawn], self.player)
+        self._missing = torch.where(done, self._bank_missing[drawn], self._missing)
+        planes = ((self.walls, walls), (self.boxes, boxes), (self.targets, targets))
+        if self.device.type == "cpu":  # a few rows are cheaper than all
+            rows = done.nonzero()[:, 0]
+            for plane, bank in planes:
+                plane.index_copy_(0, rows, bank.index_select(0, drawn[rows]))
+        else:
+            for plane, bank in planes:
+                plane.copy_(torch.where(done[:, None], bank[drawn], plane))
 
 
 class SokobanGame:

@@ -282,13 +282,13 @@ def _train(
                 save_snapshot(trainer.average, directory / "snapshots", trainer.transitions)
                 target = _next_snapshot(trainer.transitions, schedule)
             ends = stop or trainer.transitions >= trainer.config.transitions
+            if ends or now - saved >= schedule.save_seconds:
+                _save(trainer.state_dict(), directory / "resume.pt")
+                saved = now
             if ends or now - evaluated >= schedule.evaluate_seconds:
                 row = _evaluate(trainer, held_out, recent, schedule.limit)
                 _append(directory / "curve.jsonl", row)
                 recent, evaluated = [], time.monotonic()
-            if ends or now - saved >= schedule.save_seconds:
-                _save(trainer.state_dict(), directory / "resume.pt")
-                saved = time.monotonic()
             if stop:
                 break
     if trainer.transitions >= trainer.config.transitions:

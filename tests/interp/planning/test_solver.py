@@ -132,7 +132,7 @@ def test_only_one_level_is_taken_at_a_time(generated) -> None:
 
 
 def test_generated_levels_are_as_far_as_asked() -> None:
-    config = GenerationConfig(size=(5, 5), n_boxes=3, distance=(8, 20))
+    config = GenerationConfig(size=(4, 5), n_boxes=3, distance=(8, 20))
     levels = generate_levels(4, config=config, seed=2)
     assert levels.n_boxes.tolist() == [3] * 4
     assert all(8 <= start_distance(level) <= 20 for level in levels)
