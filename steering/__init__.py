@@ -37,6 +37,14 @@ from steering.damage import (
 from steering.fitting import fit, fit_vector
 from steering.gating import Gate, cast_similarity, cosine_similarity, fit_gate
 from steering.items import Item, balanced, load_items, split_items
+from steering.optimizing import (
+    OptimizationConfig,
+    bipo,
+    discover_vectors,
+    likelihood,
+    optimize_low_rank,
+    optimize_vector,
+)
 from steering.propensity import Contests, assistant_prompt, choices, statement_contests
 from steering.reading import PairActivations, extract_pairs
 from steering.reliability import DataSet, StudyConfig, load_datasets, run_study
@@ -65,6 +73,7 @@ __all__ = [
     "Gate",
     "Instruction",
     "Item",
+    "OptimizationConfig",
     "PairActivations",
     "PairLint",
     "Pairs",
@@ -84,6 +93,7 @@ __all__ = [
     "bake_addition",
     "baked_addition",
     "balanced",
+    "bipo",
     "calibrate",
     "cast_similarity",
     "choices",
@@ -92,6 +102,7 @@ __all__ = [
     "contrast_pairs",
     "cosine_similarity",
     "damage",
+    "discover_vectors",
     "extract_pairs",
     "fit",
     "fit_gate",
@@ -100,6 +111,7 @@ __all__ = [
     "in_order",
     "judge",
     "letter_pairs",
+    "likelihood",
     "lint",
     "load_datasets",
     "load_items",
@@ -109,6 +121,8 @@ __all__ = [
     "methods",
     "nullspace",
     "operators",
+    "optimize_low_rank",
+    "optimize_vector",
     "random_vector",
     "repetition",
     "run_study",
