@@ -1,11 +1,16 @@
 """Probes: sklearn-style classifiers that read a concept off a model's activations."""
 
 from probes.base import Place, PooledProbe, Probe
+from probes.calibration import Calibration, Threshold, calibrate, choose_threshold
 from probes.controls import Comparison, compare
+from probes.erasure import Eraser, erased_auroc, fit_eraser
 from probes.evaluation import Estimate, auroc, auroc_difference, bootstrap
 from probes.linear import LinearProbe
+from probes.mass_mean import MassMeanProbe
 from probes.mean_difference import MeanDifferenceProbe
+from probes.metrics import Evaluation, evaluate, reliability_curve, roc_curve
 from probes.monitor import Alarm, MonitoredGenerations, ProbeMonitor
+from probes.pca import PCAProbe
 from probes.pooling import (
     Attention,
     Ema,
@@ -18,6 +23,7 @@ from probes.pooling import (
     Softmax,
     Swim,
 )
+from probes.ridge import RidgeProbe
 from probes.sequence import SequenceProbe
 from probes.sequence_fitting import SequenceTraining
 from probes.sweeps import LayerSweep, cross_scores, sweep_layers
@@ -25,31 +31,45 @@ from probes.sweeps import LayerSweep, cross_scores, sweep_layers
 __all__ = [
     "Alarm",
     "Attention",
+    "Calibration",
     "Comparison",
     "Ema",
+    "Eraser",
     "Estimate",
+    "Evaluation",
     "Last",
     "LayerSweep",
     "LinearProbe",
+    "MassMeanProbe",
     "Max",
     "Mean",
     "MeanDifferenceProbe",
     "MonitoredGenerations",
+    "PCAProbe",
     "Place",
     "PooledProbe",
     "Pooling",
     "Probe",
     "ProbeMonitor",
+    "RidgeProbe",
     "RollingAttention",
     "RollingMean",
     "SequenceProbe",
     "SequenceTraining",
     "Softmax",
     "Swim",
+    "Threshold",
     "auroc",
     "auroc_difference",
     "bootstrap",
+    "calibrate",
+    "choose_threshold",
     "compare",
     "cross_scores",
+    "erased_auroc",
+    "evaluate",
+    "fit_eraser",
+    "reliability_curve",
+    "roc_curve",
     "sweep_layers",
 ]

@@ -137,7 +137,7 @@ def auroc_values(
     weights: Float[np.ndarray, "draw example"],
 ) -> Float[np.ndarray, " draw"]:
     """AUROC under each row of weights, ties counted half."""
-    order, starts = _ranked(scores)
+    order, starts = ranked(scores)
     weights, positive = weights[:, order], labels[order] == 1
     high = np.add.reduceat(np.where(positive, weights, 0), starts, axis=1, dtype=np.float64)
     low = np.add.reduceat(np.where(positive, 0, weights), starts, axis=1, dtype=np.float64)
@@ -200,7 +200,7 @@ def _draws(groups: np.ndarray, n_draws: int, seed: int):
         yield group_draws(groups, n_draws=size, seed=derive(seed, start))
 
 
-def _ranked(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def ranked(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The order of the scores, and where each run of equal ones begins in it."""
     order = np.argsort(scores, kind="stable")
     ranked = scores[order]
