@@ -241,7 +241,8 @@ def plot_budget(frame: pd.DataFrame, *, stages: tuple[str, str], **layout: Any) 
         title=f"{first}, then {second}",
         x_title="operations for a text (mean, logarithmic)",
         y_title="AUROC",
-        **{"xaxis_type": "log", **layout},
+        log_x=True,
+        **layout,
     )
 
 
