@@ -1,4 +1,25 @@
-"""Steering: vectors that are added to a model's activations while it runs."""
+"""Steering: vectors that change what a model does, and whether they do so reliably.
+
+| question | use |
+|---|---|
+| what differs? | `Pairs`, `contrast_pairs` (seven types), `letter_pairs`, `statements`, `lint` |
+| which vector? | `fit_vector`, or `extract_pairs` and `fit` with one of `methods` |
+| how does it act? | `SteeringVector.applied` with one of `operators`, a position rule, a `Gate` |
+| several at once? | `model.intervene(first.steering(), second.steering())` or `in_order` |
+| without hooks? | `bake_addition`, `bake_ablation` |
+| a matrix instead? | `AffineSteering` with `match_moments`, `nullspace`, `conceptor`, `spectral` |
+| found by its effect? | `optimize_vector`, `optimize_low_rank`, `discover_vectors` |
+| do the pairs agree? | `coherence` |
+| does it steer? | `sweep` of `choices` or `statement_contests`; `judge` with `random_vector` |
+| what does it cost? | `damage`, `calibrate`, `front`, `repetition` |
+| when does it work? | `run_study`, `run_refusal_study` |
+
+`steering.repe` composes published methods out of three steps, and compares them.
+
+    vector = fit_vector(model, Pairs.from_texts(kind, unkind), layers=15)
+    with vector.applied(model, coefficient=0.2, unit="residual", positions="generated"):
+        texts = generate(model, prompts)
+"""
 
 from steering import methods, operators
 from steering.affine import (
@@ -45,8 +66,15 @@ from steering.optimizing import (
     optimize_low_rank,
     optimize_vector,
 )
-from steering.propensity import Contests, assistant_prompt, choices, statement_contests
+from steering.propensity import (
+    Contests,
+    assistant_prompt,
+    choices,
+    letter_choices,
+    statement_contests,
+)
 from steering.reading import PairActivations, extract_pairs
+from steering.refusal import RefusalResult, is_refusal, refusal_vector, run_refusal_study
 from steering.reliability import DataSet, StudyConfig, load_datasets, run_study
 from steering.statistics import Estimate
 from steering.study_results import StudyResult
@@ -79,6 +107,7 @@ __all__ = [
     "Pairs",
     "PrefixSteering",
     "PromptType",
+    "RefusalResult",
     "StatementData",
     "Steering",
     "SteeringVector",
@@ -109,7 +138,9 @@ __all__ = [
     "fit_vector",
     "front",
     "in_order",
+    "is_refusal",
     "judge",
+    "letter_choices",
     "letter_pairs",
     "likelihood",
     "lint",
@@ -124,7 +155,9 @@ __all__ = [
     "optimize_low_rank",
     "optimize_vector",
     "random_vector",
+    "refusal_vector",
     "repetition",
+    "run_refusal_study",
     "run_study",
     "spectral",
     "split_items",

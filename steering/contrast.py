@@ -216,7 +216,7 @@ def letter_pairs(items: Sequence[Item], *, system: str | None = None) -> Pairs:
     """
     sides: tuple[list[Record], list[Record]] = ([], [])
     for number, item in enumerate(items):
-        question, letters = _lettered(item, swap=number // 2 % 2 == 1)
+        question, letters = lettered_question(item, swap=number // 2 % 2 == 1)
         for side, letter in zip(sides, letters, strict=True):
             turns: list[Message] = [] if system is None else [{"role": "system", "content": system}]
             turns += [
@@ -227,8 +227,13 @@ def letter_pairs(items: Sequence[Item], *, system: str | None = None) -> Pairs:
     return Pairs(Records(sides[0]), Records(sides[1]), tuple(item.matching for item in items))
 
 
-def _lettered(item: Item, *, swap: bool) -> tuple[str, tuple[str, str]]:
-    """A question with lettered options, and the letters of the matching and the other answer."""
+def lettered_question(item: Item, *, swap: bool) -> tuple[str, tuple[str, str]]:
+    """A question with lettered options, and the letters of the matching and the other answer.
+
+    Args:
+        item: The item; options that it has already stay as they are.
+        swap: Whether the matching answer becomes (B).
+    """
     if item.lettered:
         return item.question, (item.matching.strip("()"), item.not_matching.strip("()"))
     options = (item.not_matching, item.matching) if swap else (item.matching, item.not_matching)

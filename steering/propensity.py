@@ -16,7 +16,7 @@ from jaxtyping import Bool
 
 from interp.core.model import HookedModel
 from interp.core.tokens import render
-from steering.contrast import StatementData, answer_texts, question_text
+from steering.contrast import StatementData, answer_texts, lettered_question, question_text
 from steering.items import Item
 
 
@@ -101,6 +101,27 @@ def choices(
         negative=negative,
         first_answer=np.array([item.matching == first for item in items]),
     )
+
+
+def letter_choices(model: HookedModel, items: Sequence[Item]) -> Contests:
+    """The multiple-choice propensity of Tan et al. (2024): the letter of an option, in a chat.
+
+    Options are swapped as in `letter_pairs`, so that letters and answers are balanced.
+
+    Args:
+        model: Whose chat template is used, and whose tokenizer must give each letter one token.
+        items: Items with balanced answers.
+
+    Raises:
+        ValueError: If a letter is more than one token.
+    """
+    made = [lettered_question(item, swap=k // 2 % 2 == 1) for k, item in enumerate(items)]
+    prompts = tuple(assistant_prompt(model, question) + "(" for question, _ in made)
+    positive, negative = zip(*(letters for _, letters in made), strict=True)
+    _check_one_token(model, prompts, positive)
+    _check_one_token(model, prompts, negative)
+    first = np.array([letter == "A" for letter in positive])
+    return Contests(prompts=prompts, positive=positive, negative=negative, first_answer=first)
 
 
 def statement_contests(model: HookedModel, data: StatementData) -> Contests:

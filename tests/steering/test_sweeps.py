@@ -15,7 +15,7 @@ from steering import (
     sweep,
     sweep_layers,
 )
-from steering.propensity import tokenize_continuations
+from steering.propensity import letter_choices, tokenize_continuations
 from steering.resuming import Resuming
 from steering.sweep_results import merged
 
@@ -162,6 +162,18 @@ def test_answers_of_several_tokens_are_refused_unless_the_whole_answer_is_scored
     whole = choices(llama, items(2), whole_answer=True)
     assert (whole.positive[0], whole.negative[0]) == (" one", " two")
     assert whole.prompts[0].endswith("Answer:")
+
+
+def test_letters_are_balanced_in_chat_choices(llama: HookedModel) -> None:
+    answers = [("Yes", "No"), ("No", "Yes")] * 4
+    made = [
+        Item(question=f"Kind {k}?", matching=a, not_matching=b) for k, (a, b) in enumerate(answers)
+    ]
+    contests = letter_choices(llama, made)
+    assert contests.prompts[0].endswith("(A): Yes\n(B): No</s>\n<s>assistant\n(")
+    assert contests.positive == ("A", "A", "B", "B", "A", "A", "B", "B")
+    assert contests.first_answer is not None
+    assert contests.first_answer.tolist() == [True, True, False, False] * 2
 
 
 def test_trait_and_answer_bias_are_told_apart() -> None:

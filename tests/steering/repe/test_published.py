@@ -1,0 +1,286 @@
+"""Published methods: each expression of three steps equals the method's formula in a plain hook."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from interp import HookedModel, Span, Window, extract, generate
+from steering import Gate, OptimizationConfig, Pairs, SteeringVector
+from steering.affine import match_moments
+from steering.gating import cast_similarity
+from steering.repe import (
+    Concept,
+    Pipeline,
+    as_nullspace,
+    as_vector,
+    benchmark,
+    contests_of,
+    propensities,
+    published,
+    reading_inputs,
+    steer,
+    transform,
+)
+
+POSITIVE = [f"text {w} is good" for w in "abcdefgh"]
+NEGATIVE = [f"text {w} is evil" for w in "abcdefgh"]
+PAIRS = Pairs.from_texts(POSITIVE, NEGATIVE)
+LAYER = 1
+
+
+def sides(model: HookedModel, site: str = "resid_post") -> tuple[torch.Tensor, torch.Tensor]:
+    return tuple(  # type: ignore[return-value]
+        extract(model, texts, layers=LAYER, sites=site, positions="last", pooling="last").matrix
+        for texts in (POSITIVE, NEGATIVE)
+    )
+
+
+def logits(
+    model: HookedModel, text: str = "some text", n_prompt: int | None = None
+) -> torch.Tensor:
+    ids = torch.tensor([model.tokenizer(text)["input_ids"]])
+    length = torch.tensor([ids.shape[1] if n_prompt is None else n_prompt])
+    with torch.no_grad(), model.hooks.prompts(length):
+        return model.module(ids).logits[0]
+
+
+def by_hook(
+    model: HookedModel, change: Callable[[torch.Tensor], torch.Tensor], **options: int
+) -> torch.Tensor:
+    handle = model.module.model.layers[LAYER].register_forward_hook(lambda m, a, out: change(out))
+    try:
+        return logits(model, **options)  # type: ignore[arg-type]
+    finally:
+        handle.remove()
+
+
+def under(
+    model: HookedModel, pipeline: Pipeline, coefficient: float, **options: int
+) -> torch.Tensor:
+    with model.intervene(pipeline.fit(model, PAIRS).intervention(coefficient)):
+        found = logits(model, **options)  # type: ignore[arg-type]
+    assert not model.hooks.active
+    return found
+
+
+def close(a: torch.Tensor, b: torch.Tensor) -> None:
+    torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-3)
+
+
+def first_component(model: HookedModel) -> torch.Tensor:
+    a, b = sides(model)
+    direction = np.linalg.svd((a - b).double().numpy())[2][0]
+    unit = torch.from_numpy(direction).float()
+    return (unit @ (a - b).mean(0)) * unit
+
+
+def test_caa_adds_the_mean_difference_after_the_prompt(llama: HookedModel) -> None:
+    a, b = sides(llama)
+    v = (a - b).mean(0)
+    mask = (torch.arange(9) >= 4)[:, None]
+    expected = by_hook(llama, lambda h: h + 1.5 * mask * v, n_prompt=4)
+    close(under(llama, published.caa(LAYER), 1.5, n_prompt=4), expected)
+    close(under(llama, published.mean_centring(LAYER), 1.5), by_hook(llama, lambda h: h + 1.5 * v))
+
+
+def test_lat_adds_the_first_component_and_icv_keeps_the_norm(llama: HookedModel) -> None:
+    v = first_component(llama)
+    close(
+        under(llama, published.linear_artificial_tomography([LAYER]), 2.0),
+        by_hook(llama, lambda h: h + 2 * v),
+    )
+    close(
+        under(llama, published.in_context_vector([LAYER]), 2.0),
+        by_hook(
+            llama,
+            lambda h: (
+                (h + 2 * v) * h.norm(dim=-1, keepdim=True) / (h + 2 * v).norm(dim=-1, keepdim=True)
+            ),
+        ),
+    )
+
+
+def test_activation_addition_adds_each_position_of_one_pair(llama: HookedModel) -> None:
+    pair = Pairs.from_texts(["love"], ["ha"])
+    a, b = (extract(llama, [text], layers=LAYER).matrix for text in ("love", "ha  "))
+    padded = torch.cat([a - b, torch.zeros(5, 32)])
+    expected = by_hook(llama, lambda h: h + 3 * padded)
+    with llama.intervene(published.activation_addition(LAYER).fit(llama, pair).intervention(3.0)):
+        close(logits(llama), expected)
+    with pytest.raises(ValueError, match="takes one"):
+        published.activation_addition(LAYER).fit(llama, PAIRS)
+
+
+def test_iti_shifts_the_best_heads_by_their_spread(llama: HookedModel) -> None:
+    fitted = published.inference_time_intervention(2, layers=[LAYER]).fit(llama, PAIRS)
+    values = fitted.concept.values[LAYER]  # type: ignore[union-attr]
+    a, b = sides(llama, "z")
+    chosen = [head for head in range(4) if values[head].abs().sum() > 0]
+    assert len(chosen) == 2
+    for head in chosen:
+        unit = torch.nn.functional.normalize((a - b)[:, head].mean(0), dim=0)
+        close(values[head], torch.cat([a, b])[:, head].matmul(unit).std() * unit)
+
+    def hook(module: object, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        moved = args[0].clone()
+        moved[:, -1] += 5 * values.flatten()
+        return (moved, *args[1:])
+
+    handle = llama.module.model.layers[LAYER].self_attn.o_proj.register_forward_pre_hook(hook)
+    expected = logits(llama)
+    handle.remove()
+    with llama.intervene(fitted.intervention(5.0)):
+        close(logits(llama), expected)
+
+
+def test_refusal_ablation_is_the_same_by_hooks_and_in_the_weights(llama: HookedModel) -> None:
+    a, b = sides(llama)
+    unit = torch.nn.functional.normalize((a - b).mean(0), dim=0)
+    weights = {k: w.clone() for k, w in llama.module.state_dict().items()}
+    by_hooks = under(llama, published.refusal_ablation(LAYER), 1.0)
+    close(under(llama, published.refusal_ablation(LAYER, in_weights=True), 1.0), by_hooks)
+    assert all(torch.equal(w, weights[k]) for k, w in llama.module.state_dict().items())
+    handles = []
+
+    def out(module: object, args: object, value: torch.Tensor | tuple) -> torch.Tensor | tuple:
+        h = value[0] if isinstance(value, tuple) else value
+        h = h - (h @ unit)[..., None] * unit
+        return (h, *value[1:]) if isinstance(value, tuple) else h
+
+    body = llama.module.model
+    for module in [body.embed_tokens, *(m for x in body.layers for m in (x.self_attn, x.mlp))]:
+        handles.append(module.register_forward_hook(out))
+    expected = logits(llama)
+    for handle in handles:
+        handle.remove()
+    close(by_hooks, expected)
+    with pytest.raises(ValueError, match="has only 1"):
+        published.refusal_ablation(LAYER).fit(llama, PAIRS).intervention(0.5)
+
+
+def test_cast_adds_behind_its_condition(llama: HookedModel) -> None:
+    prompts = ["aaaa bbbb", "zzzz yyyy"]
+    score = cast_similarity(torch.ones(32))
+    means = extract(llama, prompts, layers=0, positions=Span(), pooling="mean").matrix
+    scores = score(means)
+    gate = Gate(score=score, threshold=float(scores.mean()), layer=0)
+    fitted = published.conditional_steering([LAYER], gate).fit(llama, PAIRS)
+    v = SteeringVector(values={LAYER: first_component(llama)})
+    plain = generate(llama, prompts, max_new_tokens=6).tokens
+    with v.applied(llama, coefficient=8.0):
+        steered = generate(llama, prompts, max_new_tokens=6).tokens
+    with llama.intervene(fitted.intervention(8.0)):
+        gated = generate(llama, prompts, max_new_tokens=6).tokens
+    expected = [
+        s if x > gate.threshold else p for p, s, x in zip(plain, steered, scores, strict=True)
+    ]
+    assert list(gated) == expected
+
+
+def test_affine_methods_are_their_formulas(llama: HookedModel) -> None:
+    a, b = sides(llama)
+    made = match_moments(b, a)
+    expected = by_hook(llama, lambda h: h @ made.matrix.T + made.offset)
+    close(under(llama, published.mimic(LAYER), 1.0), expected)
+    correlation = a.T.double() @ a.double() / len(a)
+    correlation = correlation / correlation.diagonal().mean()
+    soft = correlation @ torch.linalg.inv(correlation + 0.25 * torch.eye(32, dtype=torch.float64))
+    close(
+        under(llama, published.conceptors(LAYER, aperture=2.0), 1.0),
+        by_hook(llama, lambda h: h @ soft.float().T),
+    )
+    centered = (b - b.mean(0)).double(), (a - a.mean(0)).double()
+    left, size, _ = torch.linalg.svd(centered[0].T @ centered[1] / len(a))
+    n = int((size.cumsum(0) / size.sum() < 0.9).sum()) + 1
+    kept = (left[:, :n] @ left[:, :n].T).float()
+    close(
+        under(llama, published.spectral_editing(LAYER, keep=0.9), 1.0),
+        by_hook(llama, lambda h: (h - b.mean(0)) @ kept.T + b.mean(0)),
+    )
+    removed = Pipeline(
+        identification=reading_inputs(layers=LAYER),
+        operationalization=as_nullspace(),
+        control=transform(),
+    )
+    unit = torch.nn.functional.normalize(first_component(llama), dim=0)
+    close(under(llama, removed, 1.0), by_hook(llama, lambda h: h - (h @ unit)[..., None] * unit))
+
+
+def test_rotation_keeps_the_norm_and_turns_by_the_coefficient(llama: HookedModel) -> None:
+    a, b = sides(llama)
+    u = torch.nn.functional.normalize((a - b).mean(0), dim=0)
+
+    def turned(h: torch.Tensor) -> torch.Tensor:
+        along = (h @ u)[..., None]
+        across = h - along * u
+        size = across.norm(dim=-1, keepdim=True)
+        angle = torch.atan2(size, along) - 0.3 * torch.pi / 2
+        angle = angle.clamp(0, torch.pi)
+        return h.norm(dim=-1, keepdim=True) * (angle.cos() * u + angle.sin() * across / size)
+
+    close(under(llama, published.householder_rotation(LAYER), 0.3), by_hook(llama, turned))
+
+
+def test_optimized_methods_raise_the_positive_side(llama: HookedModel) -> None:
+    config = OptimizationConfig(n_steps=8, learning_rate=0.5, batch_size=4)
+    small = OptimizationConfig(n_steps=8, learning_rate=0.05, batch_size=4, max_norm=None)
+    contests = contests_of(PAIRS)
+    before = propensities(llama, contests)
+    bipo = published.bidirectional_preference(LAYER, config=config).fit(llama, PAIRS)
+    assert (propensities(llama, contests, bipo.intervention()) - before).mean() > 0.5
+    assert (propensities(llama, contests, bipo.intervention(-1.0)) - before).mean() < -0.5
+    loreft = published.loreft(LAYER, rank=2, config=small).fit(llama, PAIRS)
+    assert (propensities(llama, contests, loreft.intervention()) - before).mean() > 0.0
+    found = published.unsupervised(0, 2).fit(llama, PAIRS[:2])
+    assert found.concept.layers == (0,)  # type: ignore[union-attr]
+
+
+def test_steps_that_do_not_fit_are_refused(llama: HookedModel) -> None:
+    wrong = Pipeline(
+        identification=reading_inputs(layers=LAYER),
+        operationalization=as_vector(),
+        control=transform(),
+    )
+    with pytest.raises(TypeError, match=r"is no affine map: use steer\(\)"):
+        wrong.fit(llama, PAIRS).intervention()
+
+
+def test_benchmark_has_every_column_and_nothing_for_a_pipeline_that_does_nothing(
+    llama: HookedModel,
+) -> None:
+    concepts = [
+        Concept(
+            name="good", train=PAIRS, test=contests_of(PAIRS), other_prompts=contests_of(PAIRS)
+        ),
+        Concept(
+            name="evil", train=Pairs(PAIRS.negative, PAIRS.positive), test=contests_of(PAIRS[:3])
+        ),
+    ]
+    pipelines = {
+        "add": published.caa(LAYER, positions=Window(start=-1)),
+        "nothing": Pipeline(
+            identification=reading_inputs(layers=LAYER),
+            operationalization=as_vector(),
+            control=steer(lambda value, vector, coefficient: value),
+        ),
+    }
+    result = benchmark(llama, pipelines, concepts, neutral=["a neutral text"], coefficient=2.0)
+    frame = result.to_frame().set_index(["pipeline", "concept"])
+    assert len(frame) == 4
+    zero = frame.loc["nothing"].drop(columns="other prompts")
+    np.testing.assert_allclose(zero.to_numpy(dtype=float), 0, atol=1e-5)
+    assert frame.loc[("add", "good"), "damage"] > 0
+    assert np.isfinite(frame.loc[("add", "good"), "other prompts"])
+    assert result.plot().data
+    with pytest.raises(ValueError, match="needs two or more"):
+        benchmark(llama, pipelines, concepts[:1], neutral=["text"])
+
+
+def test_pairs_part_at_whole_words() -> None:
+    contests = contests_of(Pairs.from_texts(["it is good"], ["it is grim"]))
+    assert contests.prompts == ("it is",)
+    assert (contests.positive, contests.negative) == ((" good",), (" grim",))
+    with pytest.raises(ValueError, match="share no beginning"):
+        contests_of(Pairs.from_texts(["good"], ["bad"]))
