@@ -24,6 +24,7 @@ from probes.pooling import (
     Swim,
 )
 from probes.ridge import RidgeProbe
+from probes.saving import ProbeCard, SavedProbe, load_probe, save_probe, write_card
 from probes.sequence import SequenceProbe
 from probes.sequence_fitting import SequenceTraining
 from probes.sweeps import LayerSweep, cross_scores, sweep_layers
@@ -50,10 +51,12 @@ __all__ = [
     "PooledProbe",
     "Pooling",
     "Probe",
+    "ProbeCard",
     "ProbeMonitor",
     "RidgeProbe",
     "RollingAttention",
     "RollingMean",
+    "SavedProbe",
     "SequenceProbe",
     "SequenceTraining",
     "Softmax",
@@ -69,7 +72,10 @@ __all__ = [
     "erased_auroc",
     "evaluate",
     "fit_eraser",
+    "load_probe",
     "reliability_curve",
     "roc_curve",
+    "save_probe",
     "sweep_layers",
+    "write_card",
 ]

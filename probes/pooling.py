@@ -278,3 +278,17 @@ class Ema(Pooling):
         average = torch.where(state[1] > 0, moved, values)
         best = torch.maximum(state[2], average)
         return (average, torch.ones_like(values), best), best.sum(-1)
+
+
+RULES: tuple[type[Pooling], ...] = (
+    Attention,
+    Ema,
+    Last,
+    Max,
+    Mean,
+    RollingAttention,
+    RollingMean,
+    Softmax,
+    Swim,
+)
+"""Every rule."""

@@ -133,6 +133,16 @@ class SequenceProbe(Probe):
             scores[chosen] = self.rule.pooled(values, logits, mask).T.numpy()
         return scores[:, 0] if self.kind_ == "binary" else scores
 
+    def examples(self, activations: Activations) -> Examples:
+        """The tokens of each example that the probe reads, all layers joined."""
+        return self._examples(activations)[0]
+
+    def score_examples(self, examples: Examples) -> np.ndarray:
+        """Scores of examples whose tokens were chosen already, shaped as `decision_function`."""
+        values, logits = self._padded(examples)
+        scores = self.rule.pooled(values, logits, examples.mask).T.numpy()
+        return scores[:, 0] if self.kind_ == "binary" else scores
+
     def score_tokens(self, activations: Activations) -> np.ndarray:
         """Score of each token by itself, summed over heads.
 
