@@ -26,6 +26,7 @@ from interp.core.hooks import Call, Hookable
 from interp.core.positions import PositionRule, check_rule, selected
 
 Matrix = Float[Tensor, "example feature"]
+Other = Float[Tensor, "other_example feature"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,7 +84,7 @@ class AffineSteering:
 
 
 def match_moments(
-    source: Matrix, target: Matrix, *, shrinkage: float = 1e-2, covariance: bool = True
+    source: Matrix, target: Other, *, shrinkage: float = 1e-2, covariance: bool = True
 ) -> AffineMap:
     """The optimal transport between the two classes as if they were Gaussian.
 

@@ -26,23 +26,24 @@ from jaxtyping import Float
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-Matrix = Float[Tensor, "example feature"]
+Positive = Float[Tensor, "n_positive feature"]
+Negative = Float[Tensor, "n_negative feature"]
 Vector = Float[Tensor, " feature"]
 Method = Callable[[Tensor, Tensor], Tensor]
 """From positive and negative activations to a vector."""
 
 
-def mean_difference(positive: Matrix, negative: Matrix) -> Vector:
+def mean_difference(positive: Positive, negative: Negative) -> Vector:
     """Mean of the positive examples minus mean of the negative ones."""
     return positive.mean(dim=0) - negative.mean(dim=0)
 
 
-def mean_centered(positive: Matrix, background: Matrix) -> Vector:
+def mean_centered(positive: Positive, background: Negative) -> Vector:
     """Mean of the positive examples minus the mean of a background that need not be paired."""
     return mean_difference(positive, background)
 
 
-def paired_pca(positive: Matrix, negative: Matrix) -> Vector:
+def paired_pca(positive: Positive, negative: Negative) -> Vector:
     """First principal component of the differences, which are not centered.
 
     Centering would remove the very direction that all differences share: what is left points along
@@ -51,7 +52,7 @@ def paired_pca(positive: Matrix, negative: Matrix) -> Vector:
     return _first_component(positive - negative, mean_difference(positive, negative))
 
 
-def centered_pca(positive: Matrix, negative: Matrix) -> Vector:
+def centered_pca(positive: Positive, negative: Negative) -> Vector:
     """First principal component of the centered differences: a mistake, kept as a control."""
     differences = positive - negative
     return _first_component(
@@ -59,7 +60,7 @@ def centered_pca(positive: Matrix, negative: Matrix) -> Vector:
     )
 
 
-def logistic(positive: Matrix, negative: Matrix) -> Vector:
+def logistic(positive: Positive, negative: Negative) -> Vector:
     """Weights of a logistic regression on features of unit variance, penalty 1."""
     both = torch.cat([positive, negative]).double()
     scale = both.std(dim=0).clamp(min=1e-8)
@@ -69,12 +70,12 @@ def logistic(positive: Matrix, negative: Matrix) -> Vector:
     return _as_long_as_the_gap(direction, positive, negative)
 
 
-def lda(positive: Matrix, negative: Matrix) -> Vector:
+def lda(positive: Positive, negative: Negative) -> Vector:
     """Linear discriminant: the difference divided by the covariance within the classes."""
     return whitened(positive, negative, ridge=1e-3)
 
 
-def whitened(positive: Matrix, negative: Matrix, *, ridge: float = 1.0) -> Vector:
+def whitened(positive: Positive, negative: Negative, *, ridge: float = 1.0) -> Vector:
     """Difference of means divided by (covariance + ridge x mean variance).
 
     Args:
@@ -91,7 +92,7 @@ def whitened(positive: Matrix, negative: Matrix, *, ridge: float = 1.0) -> Vecto
     return _as_long_as_the_gap(direction, positive, negative)
 
 
-def ridge(positive: Matrix, negative: Matrix, *, penalty: float = 1.0) -> Vector:
+def ridge(positive: Positive, negative: Negative, *, penalty: float = 1.0) -> Vector:
     """Weights of a ridge regression on classes +1 and -1.
 
     Args:
@@ -109,14 +110,14 @@ def ridge(positive: Matrix, negative: Matrix, *, penalty: float = 1.0) -> Vector
     return _as_long_as_the_gap(direction, positive, negative)
 
 
-def _first_component(rows: Matrix, gap: Vector) -> Vector:
+def _first_component(rows: Positive, gap: Vector) -> Vector:
     """The first right singular vector, turned towards the gap and as long as it along itself."""
     _, _, directions = torch.linalg.svd(rows.double(), full_matrices=False)
     direction = directions[0].to(gap.dtype)
     return (direction @ gap) * direction
 
 
-def _as_long_as_the_gap(direction: Tensor, positive: Matrix, negative: Matrix) -> Vector:
+def _as_long_as_the_gap(direction: Tensor, positive: Positive, negative: Negative) -> Vector:
     """A vector along a direction that moves one mean to the other, measured along itself."""
     norm = direction.norm()
     if not bool(norm > 0):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -125,7 +125,7 @@ def extract_pairs(
 def _read_trees(
     model: HookedModel,
     tokens: list[Tokens],
-    keeps: list[Bool[np.ndarray, " token"]],
+    keeps: list[np.ndarray],
     sites: tuple[Site, ...],
     max_tokens: int,
     progress: bool,
@@ -178,7 +178,7 @@ def _run_tree(
 def _read_single(
     model: HookedModel,
     tokens: list[Tokens],
-    keeps: list[Bool[np.ndarray, " token"]],
+    keeps: list[np.ndarray],
     sites: tuple[Site, ...],
     progress: bool,
 ) -> tuple[list[Tensor], Float[Tensor, " layer"]]:

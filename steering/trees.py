@@ -54,7 +54,12 @@ class TokenTree:
         return mask
 
     def inputs(self, model: HookedModel) -> dict[str, Tensor]:
-        """The arguments of a forward pass over this tree, on the model's device."""
+        """The arguments of a forward pass over this tree, on the model's device.
+
+        Raises:
+            ValueError: If a text is longer than the sliding window of the model's attention.
+        """
+        _check_window(model, int(self.positions.max()) + 1)
         mask = torch.from_numpy(self.ancestors())[None, None]
         lowest = torch.finfo(model.dtype).min
         bias = torch.zeros(mask.shape, dtype=model.dtype).masked_fill(~mask, lowest)
@@ -144,6 +149,18 @@ class _Builder:
         )
 
 
+def _check_window(model: HookedModel, n_tokens: int) -> None:
+    """Refuse texts of which a sliding window would hide the beginning: the tree shows all of it."""
+    config: Any = model.module.config
+    text = config.get_text_config()
+    window = getattr(text, "sliding_window", None)
+    if window and getattr(text, "use_sliding_window", True) and n_tokens > window:
+        raise ValueError(
+            f"a text of {n_tokens} tokens is longer than the sliding window of {window}: read "
+            "pairs with share_prefixes=False, or shorten the texts"
+        )
+
+
 def check_trees(model: HookedModel, *, layer: int, tolerance: float = 1e-3) -> None:
     """Verify on this model that a tree gives the activations of single texts.
 
@@ -171,5 +188,5 @@ def check_trees(model: HookedModel, *, layer: int, tolerance: float = 1e-3) -> N
         if not bool((error <= limit * single[number].norm(dim=-1)).all()):
             raise ValueError(
                 f"{type(model.module).__name__} does not give the same activations in a tree of "
-                "tokens: pass share_prefixes=False"
+                "tokens: read pairs with share_prefixes=False; sweeps cannot run on it"
             )

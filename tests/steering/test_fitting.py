@@ -117,3 +117,9 @@ def test_heads_are_fitted_head_by_head(llama: HookedModel) -> None:
     vector = fit(acts, method=methods.paired_pca)
     expected = methods.paired_pca(acts.sides(1)[0][:, 2], acts.sides(1)[1][:, 2])
     torch.testing.assert_close(vector.values[1][2], expected)
+
+
+def test_a_background_may_have_any_number_of_examples() -> None:
+    positive, negative, vector = planted()
+    found = methods.mean_centered(positive[:300], negative)
+    assert cosine(found, vector) >= 0.95

@@ -64,6 +64,14 @@ def test_heads_are_read_head_by_head(llama: HookedModel) -> None:
     assert extract_pairs(llama, pairs, layers=[1], site="z").sides(1)[0].shape == (2, 4, 8)
 
 
+def test_a_text_beyond_the_sliding_window_is_refused(
+    llama: HookedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llama.module.config, "sliding_window", 8, raising=False)
+    with pytest.raises(ValueError, match="13 tokens is longer than the sliding window of 8"):
+        extract_pairs(llama, Pairs.from_texts(["a longer text"], ["a longer tent"]), layers=[1])
+
+
 def test_a_model_that_ignores_the_mask_is_refused(
     llama: HookedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
