@@ -28,6 +28,14 @@ from probes.saving import ProbeCard, SavedProbe, load_probe, save_probe, write_c
 from probes.sequence import SequenceProbe
 from probes.sequence_fitting import SequenceTraining
 from probes.sweeps import LayerSweep, cross_scores, sweep_layers
+from probes.transfer import (
+    GeneralizationMatrix,
+    LearningCurve,
+    adapt,
+    data_efficiency,
+    few_shot,
+    generalization,
+)
 
 __all__ = [
     "Alarm",
@@ -38,8 +46,10 @@ __all__ = [
     "Eraser",
     "Estimate",
     "Evaluation",
+    "GeneralizationMatrix",
     "Last",
     "LayerSweep",
+    "LearningCurve",
     "LinearProbe",
     "MassMeanProbe",
     "Max",
@@ -62,6 +72,7 @@ __all__ = [
     "Softmax",
     "Swim",
     "Threshold",
+    "adapt",
     "auroc",
     "auroc_difference",
     "bootstrap",
@@ -69,9 +80,12 @@ __all__ = [
     "choose_threshold",
     "compare",
     "cross_scores",
+    "data_efficiency",
     "erased_auroc",
     "evaluate",
+    "few_shot",
     "fit_eraser",
+    "generalization",
     "load_probe",
     "reliability_curve",
     "roc_curve",

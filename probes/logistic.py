@@ -40,6 +40,7 @@ def fit_logistic(
     weights: Float[Tensor, "problem example"],
     C: Float[Tensor, " problem"],
     *,
+    offset: Float[Tensor, "problem example"] | None = None,
     tolerance: float = 1e-4,
 ) -> LogisticFit:
     """Solve one logistic regression for each row of the targets.
@@ -50,10 +51,13 @@ def fit_logistic(
         weights: Weight of each example in each problem; 0 leaves it out, also of the
             standardization.
         C: Strength of the data against the regularization, as in scikit-learn.
+        offset: Scores to which those of the solution are added; what is learned, and pulled towards
+            zero, is then the difference.
         tolerance: Largest entry of the gradient of the mean loss at which a problem is solved.
     """
     problems = _Problems(X, targets, weights, C)
-    state, n_steps, converged = _minimize(problems, tolerance)
+    start = torch.zeros_like(weights) if offset is None else offset
+    state, n_steps, converged = _minimize(problems, start, tolerance)
     return LogisticFit(**problems.unstandardized(state), n_steps=n_steps, converged=converged)
 
 
@@ -68,8 +72,9 @@ class _Problems:
         self.targets, self.weights = targets, weights
         self.total = weights.sum(1)
         self.origin = X.mean(0)
-        self.unit = _positive((X - self.origin).square().mean(0).sqrt())
-        self.X = (X - self.origin) / self.unit
+        centered = X - self.origin
+        self.unit = _positive(centered.square().mean(0).sqrt())
+        self.X = centered / self.unit
         used = (weights > 0).to(X.dtype)
         used /= used.sum(1, keepdim=True)
         self.mean = used @ self.X
@@ -150,10 +155,9 @@ class _Preconditioner:
         return (rows - inner @ self.X) / ridge
 
 
-def _minimize(problems: _Problems, tolerance: float) -> tuple[Tensor, int, bool]:
+def _minimize(problems: _Problems, scores: Tensor, tolerance: float) -> tuple[Tensor, int, bool]:
     """Weights and intercepts at the minimum, the number of steps, and whether it was reached."""
     state = torch.zeros_like(problems.ridge)
-    scores = torch.zeros_like(problems.weights)
     precondition = _Preconditioner(problems, torch.full_like(problems.total, 0.25))
     direction: Tensor | None = None
     before = state, scores[:, 0]  # gradient, and its product with the preconditioned one
