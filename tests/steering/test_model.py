@@ -35,6 +35,21 @@ def stakes(start: int, stop: int) -> tuple[list[str], list[str]]:
     return [pairs.positive[k].content for k in chosen], [pairs.negative[k].content for k in chosen]
 
 
+WARM = ("I love {}.", "I really enjoy {}.", "{} makes me happy.", "I could spend all day with {}.")
+COLD = ("I hate {}.", "I cannot stand {}.", "{} makes me angry.", "I stay away from {}.")
+THINGS = (
+    "music,cooking,rain,books,football,gardening,winter,mathematics,children,driving,museums,dogs,"
+    "traveling,sports,poetry,school,parties,fishing,coffee,movies,painting,history,dancing,cities,"
+    "swimming,computers,mornings,trains"
+).split(",")
+
+
+def feelings(start: int, stop: int) -> tuple[list[str], list[str]]:
+    """Statements of liking and of disliking the same things."""
+    chosen = [(k, THINGS[k]) for k in range(start, stop)]
+    return [WARM[k % 4].format(x) for k, x in chosen], [COLD[k % 4].format(x) for k, x in chosen]
+
+
 def chats(texts: list[str], prompt: str) -> Records:
     turns = [{"role": "user", "content": prompt}]
     return Records([{"messages": [*turns, {"role": "assistant", "content": t}]} for t in texts])
@@ -48,8 +63,8 @@ def test_trees_give_what_single_texts_give(smollm2: HookedModel) -> None:
 
 
 def test_statements_are_steered_and_a_random_vector_steers_less(smollm2: HookedModel) -> None:
-    prompt = "Describe a situation."
-    train, test = stakes(0, 24), stakes(24, 32)
+    prompt = "Tell me something about yourself."
+    train, test = feelings(0, 20), feelings(20, 28)
     pairs = Pairs(chats(train[0], prompt), chats(train[1], prompt))
     activations = extract_pairs(smollm2, pairs, layers=[LAYER], read=Span(turn=-1))
     vector = fit(activations)
