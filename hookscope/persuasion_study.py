@@ -33,6 +33,7 @@ from hookscope.persuasion_tasks import (
     strategy_task,
     table,
     text_scores,
+    usual_length,
 )
 from interp import HookedModel, Record, Records, concatenate, viz
 from probes.persuasion import PERSUASION_PROMPTS, STRATEGIES, TRAITS
@@ -169,7 +170,7 @@ def word_floors(data: PersuasionForGood, *, seed: int = 0) -> list[dict[str, Any
     for task in (strategy_task(data.annotated), agreement_task(data.annotated)):
         rows += table(task, text_scores(task, seed=seed), seed=seed)
     outcomes = [int(d.meta["donation"] > 0) for d in data.all]
-    for n_turns in (2, 4):
+    for n_turns in (n for n in (2, 4) if n <= usual_length(data.all)):
         task = prefix_task(data.all, outcomes, n_turns, name=f"success after {n_turns} turns")
         rows += table(task, text_scores(task, seed=seed), seed=seed)
     for n_left_out in (0, 1):
@@ -195,7 +196,8 @@ def success_by_prefix(
 ) -> list[dict[str, Any]]:
     """The donation, told after each turn of the persuadee, by the probe and by the same words."""
     outcomes = [int(d.meta["donation"] > 0) for d in dialogues]
-    tasks = [(f"after {k} turns", prefix_task(dialogues, outcomes, k)) for k in PREFIXES]
+    usual = [k for k in PREFIXES if k <= usual_length(dialogues)]
+    tasks = [(f"after {k} turns", prefix_task(dialogues, outcomes, k)) for k in usual]
     tasks += [
         (f"last {k} turns removed", prefix_task(dialogues, outcomes, k, from_end=True))
         for k in (0, 1, 2)

@@ -127,6 +127,12 @@ def prefix_task(
     return _task(f"{name} without the last {n_turns}" if from_end else name, found)
 
 
+def usual_length(dialogues: Sequence[Dialogue]) -> int:
+    """Turns of the persuadee that half of the dialogues have."""
+    counts = [sum(d.roles[k] == PERSUADEE for k in d.turn_ends) for d in dialogues]
+    return int(np.median(counts))
+
+
 def text_scores(task: Task, *, seed: int = 0) -> dict[str, np.ndarray]:
     """Held-out scores of the methods that see no model."""
     folds = task.folds(seed)
@@ -166,7 +172,7 @@ def chosen_on_other_folds(
         train, test = folds != fold, folds == fold
         rates = {name: _quick_rate(task.labels[train], row[train]) for name, row in scores.items()}
         best = scores[max(rates, key=lambda name: rates[name])]
-        out[test] = ((best - best.mean(0)) / best.std(0))[test]
+        out[test] = _standardized(best)[test]
     return out
 
 
@@ -180,7 +186,13 @@ def _quick_rate(labels: np.ndarray, scores: np.ndarray) -> float:
 
 def fused(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """The mean of two scores, each on a scale of its own."""
-    return (first - first.mean(0)) / first.std(0) + (second - second.mean(0)) / second.std(0)
+    return _standardized(first) + _standardized(second)
+
+
+def _standardized(scores: np.ndarray) -> np.ndarray:
+    """Scores of mean 0 and spread 1; those that are all the same become 0."""
+    spread = scores.std(0)
+    return (scores - scores.mean(0)) / np.where(spread > 0, spread, 1)
 
 
 def table(task: Task, scores: Mapping[str, np.ndarray], *, seed: int = 0) -> list[dict[str, Any]]:
