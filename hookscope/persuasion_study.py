@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from hookscope.persuasion_devices import ablations
 from hookscope.persuasion_reading import read_to_disk
 from hookscope.persuasion_tasks import (
     CHOSEN,
@@ -35,8 +34,8 @@ from hookscope.persuasion_tasks import (
     text_scores,
     usual_length,
 )
-from interp import HookedModel, Record, Records, concatenate, viz
-from probes.persuasion import PERSUASION_PROMPTS, STRATEGIES, TRAITS
+from interp import HookedModel, concatenate, viz
+from probes.persuasion import STRATEGIES, TRAITS
 from probes.persuasion_dynamics import (
     correlations,
     position_curve,
@@ -45,8 +44,7 @@ from probes.persuasion_dynamics import (
     turn_of_persuasion,
 )
 from probes.persuasion_for_good import PersuasionForGood
-from probes.prompted import prompted_scores
-from probes.transcripts import PERSUADEE, Dialogue, transcribe
+from probes.transcripts import PERSUADEE, Dialogue
 
 LAYERS = (2, 5, 8, 11, 14, 17)
 """Layers that are read: up to the middle of the embedded model, and a pass stops behind them."""
@@ -98,8 +96,6 @@ def run_persuasion_study(
     *,
     n_annotated: int | None = None,
     n_others: int = 0,
-    n_prompted: int = 0,
-    n_ablated: int = 0,
     layers: Sequence[int] = LAYERS,
     seed: int = 0,
     progress: bool = False,
@@ -112,8 +108,6 @@ def run_persuasion_study(
         model: A language model with a chat template.
         n_annotated: Annotated dialogues to read, `None` for all.
         n_others: Dialogues without annotation to read, for the outcome and personality.
-        n_ablated: Dialogues that are also read with something left out, and are then the test set.
-        n_prompted: Turns that are also judged by asking the model itself.
         layers: Layers to read.
         seed: Of folds, shuffles and bootstrap draws.
         progress: Show progress bars.
@@ -144,12 +138,6 @@ def run_persuasion_study(
     tables["positions"] = positions(annotated, *scores["agreeing turn"], seed=seed)
     tables["strategy mix"] = mixes(annotated, *scores["strategy or none"])
     tables["personality and strategy"] = personality(annotated, seed=seed)
-    if n_prompted:
-        tables["prompted"] = prompted(model, annotated, n_prompted, scores["agreeing turn"], seed)
-    if n_ablated:
-        tables["ablations"] = ablations(
-            model, annotated, pieces, folder, n_test=n_ablated, layers=layers, seed=seed
-        )
     facts = {
         "data": "PersuasionForGood, Wang et al. 2019, Apache-2.0",
         "model": model.name,
@@ -291,29 +279,6 @@ def personality(dialogues: Sequence[Dialogue], *, seed: int = 0) -> list[dict[st
     return [{str(k): v for k, v in r.items()} for r in frame.to_dict("records")]
 
 
-def prompted(
-    model: HookedModel,
-    dialogues: Sequence[Dialogue],
-    n_turns: int,
-    scored: tuple[Task, dict[str, np.ndarray]],
-    seed: int,
-) -> list[dict[str, Any]]:
-    """Ask the model whether the persuadee agrees in the last line; score the same turns."""
-    task, scores = scored
-    rng = np.random.default_rng(seed)
-    positive, negative = (rng.permutation(np.flatnonzero(task.labels == k)) for k in (1, 0))
-    chosen = np.sort(np.r_[positive[: n_turns // 2], negative[: n_turns - n_turns // 2]])
-    prefixes = _prefixes(dialogues, task.rows[chosen])
-    start = time.perf_counter()
-    asked = prompted_scores(model, prefixes, PERSUASION_PROMPTS["agreement"])
-    seconds = time.perf_counter() - start
-    part = task.pick(chosen)
-    methods = {WORDS: scores[WORDS][chosen], CHOSEN: scores[CHOSEN][chosen], "prompted": asked}
-    rows = table(part, methods, seed=seed)
-    rows[-1]["seconds for each turn"] = round(seconds / len(chosen), 3)
-    return rows
-
-
 def examples(
     dialogues: Sequence[Dialogue], scores: dict[str, tuple[Task, dict[str, np.ndarray]]]
 ) -> list[dict[str, Any]]:
@@ -381,14 +346,3 @@ def _calibrated(task: Task, scores: Float[np.ndarray, " example"]) -> np.ndarray
 def _softmax(scores: Float[np.ndarray, "example class"]) -> Float[np.ndarray, "example class"]:
     exp = np.exp(scores - scores.max(1, keepdims=True))
     return exp / exp.sum(1, keepdims=True)
-
-
-def _prefixes(dialogues: Sequence[Dialogue], rows: np.ndarray) -> Records:
-    """Transcripts up to and including the pieces at these rows."""
-    starts = np.cumsum([0, *(len(d.pieces) for d in dialogues)])
-    owners = np.searchsorted(starts, rows, side="right") - 1
-    texts = [
-        transcribe(dialogues[o].pick(range(row - starts[o] + 1))).text
-        for o, row in zip(owners, rows, strict=True)
-    ]
-    return Records(Record(text=text) for text in texts)
