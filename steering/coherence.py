@@ -322,6 +322,8 @@ class CosineTable:
             x_title="vector",
             y_title="vector",
             value_name="cosine",
+            diverging=True,
+            limits=(-1.0, 1.0),
             **layout,
         )
 

@@ -280,16 +280,20 @@ class Front:
         return pd.DataFrame(rows)
 
     def plot(self, **layout: Any) -> viz.Figure:
-        """Effect over damage: the left upper corner is where one wants to be."""
-        order = np.argsort([k.value for k in self.kl])
-        line = viz.Curve(
-            x=[self.kl[i].value for i in order],
-            y=[self.effect[i].value for i in order],
-            low=[self.effect[i].low for i in order],
-            high=[self.effect[i].high for i in order],
-        )
+        """Effect over damage, along and against the vector: much effect for little is wanted."""
+        lines = {}
+        for name, sign in (("along the vector", 1), ("against it", -1)):
+            chosen = [i for i, c in enumerate(self.coefficients) if np.sign(c) == sign]
+            chosen.sort(key=lambda i: self.kl[i].value)
+            if chosen:
+                lines[name] = viz.Curve(
+                    x=[self.kl[i].value for i in chosen],
+                    y=[self.effect[i].value for i in chosen],
+                    low=[self.effect[i].low for i in chosen],
+                    high=[self.effect[i].high for i in chosen],
+                )
         return viz.curves(
-            {"vector": line},
+            lines,
             title="Effect against damage",
             x_title="KL to the unsteered model on neutral text (nats per token)",
             y_title="change of propensity (nats)",

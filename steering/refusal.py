@@ -82,7 +82,10 @@ class RefusalResult:
     def rates(self) -> pd.DataFrame:
         """Refusal rate with its interval for each condition and kind."""
         lines = []
-        for (condition, kind), part in self.frame.groupby(["condition", "kind"], sort=False):
+        pairs = self.frame[["condition", "kind"]].drop_duplicates()
+        for condition, kind in zip(pairs["condition"], pairs["kind"], strict=True):
+            chosen = (self.frame["condition"] == condition) & (self.frame["kind"] == kind)
+            part = self.frame[chosen]
             found = _rate(part["refused"].to_numpy(dtype=np.float64))
             line = {"condition": condition, "kind": kind, "n": len(part)}
             lines.append(line | {"rate": found.value, "low": found.low, "high": found.high})

@@ -263,7 +263,7 @@ class _OneDataSet:
     ) -> None:
         self._model, self._data, self._split = model, data, split
         self._layer, self._config = layer, config
-        contests = statement_contests(model, statements(split.test))
+        contests = statement_contests(model, _test_statements(split.test))
         self._statements = SweepPlan(model, contests, layers=(layer,))
         self._choices = SweepPlan(model, choices(model, split.test), layers=(layer,))
 
@@ -278,9 +278,10 @@ class _OneDataSet:
         few = coherence(activations[: config.n_predict], n_null=20, n_resamples=20)
         said = self._statements.run(vector, coefficients=config.statement_coefficients)
         chosen = self._choices.run(vector, coefficients=config.choice_coefficients)
-        control = self._statements.run(
-            random_vector(vector, seed=config.seed), coefficients=config.statement_coefficients
-        )
+        controls = [
+            self._statements.run(drawn, coefficients=config.statement_coefficients)
+            for drawn in ([random_vector(vector, seed=config.seed)] if name == STATEMENT else [])
+        ]
         return {
             "dataset": self._data.name,
             "type": name,
@@ -290,10 +291,10 @@ class _OneDataSet:
             "lettered": all(item.lettered for item in self._split.test),
             **_effects("statement", said),
             **_effects("choice", chosen),
-            "random_slope": float(control.slopes.mean()),
+            "random_slope": float(controls[0].slopes.mean()) if controls else None,
             "choice_trait": chosen.trait.to_dict(),
             "choice_bias": None if chosen.bias is None else chosen.bias.to_dict(),
-            "verdict": judge(said, coherence=report, controls=[control]).kind,
+            "verdict": judge(said, coherence=report, controls=controls).kind,
             "choice_verdict": judge(chosen, coherence=report).kind,
             **_coherence_columns(report, few),
             "warnings": list(linted.warnings),
@@ -312,6 +313,12 @@ class _OneDataSet:
             examples=split.shots,
         )
         return extract_pairs(self._model, pairs, layers=layers), pairs
+
+
+def _test_statements(items: Sequence[Item]) -> StatementData:
+    """Statements of the test items, as many pairs whether items have options or statements."""
+    lettered = all(item.lettered for item in items)
+    return statements(items[: len(items) // 2] if lettered else items)
 
 
 def _effects(name: str, swept: SweepResult) -> dict[str, Any]:

@@ -101,8 +101,7 @@ class SweepResult:
             )
         return viz.curves(
             lines,
-            title=f"Propensity under steering: slope {self.slope}, "
-            f"{self.anti_steerable.value:.0%} of examples move the wrong way",
+            title=f"Steering: slope {self.slope}; {self.anti_steerable.value:.0%} go the wrong way",
             x_title="coefficient",
             y_title="change of propensity (nats)",
             **layout,
