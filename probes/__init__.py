@@ -2,9 +2,11 @@
 
 from probes.base import Place, PooledProbe, Probe
 from probes.calibration import Calibration, Threshold, calibrate, choose_threshold
+from probes.causal import SteeringCheck, check_steering
 from probes.controls import Comparison, compare
 from probes.erasure import Eraser, erased_auroc, fit_eraser
 from probes.evaluation import Estimate, auroc, auroc_difference, bootstrap
+from probes.filtering import filter_words
 from probes.linear import LinearProbe
 from probes.mass_mean import MassMeanProbe
 from probes.mean_difference import MeanDifferenceProbe
@@ -70,6 +72,7 @@ __all__ = [
     "SequenceProbe",
     "SequenceTraining",
     "Softmax",
+    "SteeringCheck",
     "Swim",
     "Threshold",
     "adapt",
@@ -77,6 +80,7 @@ __all__ = [
     "auroc_difference",
     "bootstrap",
     "calibrate",
+    "check_steering",
     "choose_threshold",
     "compare",
     "cross_scores",
@@ -84,6 +88,7 @@ __all__ = [
     "erased_auroc",
     "evaluate",
     "few_shot",
+    "filter_words",
     "fit_eraser",
     "generalization",
     "load_probe",

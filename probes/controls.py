@@ -16,7 +16,8 @@ from sklearn.linear_model import LogisticRegression
 
 from interp import Activations, Records, viz
 from interp.core.seeds import derive
-from probes.base import encoded_groups
+from probes.base import PooledProbe, encoded_groups
+from probes.erasure import erased_auroc
 from probes.evaluation import (
     Estimate,
     auroc,
@@ -36,6 +37,7 @@ EMBEDDING = "embedding layer"
 MATCHED = "probe, texts of equal length"
 SHUFFLED = "shuffled labels"
 RANDOM = "random direction"
+ERASED = "after erasure (LEACE)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +97,7 @@ def compare(
     *,
     probe: Any = None,
     embeddings: Activations | None = None,
+    variants: Mapping[str, Activations] | None = None,
     labels: np.ndarray | None = None,
     n_folds: int = 5,
     seed: int = 0,
@@ -102,10 +105,13 @@ def compare(
     """A probe at one layer beside its controls, cross-validated by group on the same folds.
 
     Args:
-        activations: Pooled activations of one layer with labels of two classes.
+        activations: Activations of one layer with labels of two classes, pooled, or token-level
+            for a `SequenceProbe`.
         records: The texts behind them, in the same order.
         probe: The probe; `LinearProbe()` by default.
         embeddings: Pooled activations of `resid_pre` at layer 0: tokens before any computation.
+        variants: Activations of the same examples in another wording, such as without telling
+            words (`filter_words`): scored by the probes of the original wording.
         labels: Label of each example; those of the activations by default.
         n_folds: Number of folds.
         seed: Which folds, shuffles and draws.
@@ -126,13 +132,18 @@ def compare(
     scores[LENGTH] = cross_scores(LogisticRegression(), lengths[:, None], y, folds)
     if embeddings is not None:
         scores[EMBEDDING] = cross_scores(probe, embeddings, y, folds)
+    for name, variant in (variants or {}).items():
+        scores[name] = cross_scores(probe, activations, y, folds, tested=variant)
     options = {"groups": groups, "seed": seed}
     rates = {name: auroc(y, row, **options) for name, row in scores.items()}
     rates[MATCHED] = bootstrap(length_matched_auroc(lengths), y, scores["probe"], **options)
     rates[SHUFFLED] = shuffled_auroc(probe, activations, y, n_folds=n_folds, seed=seed)
-    rates[RANDOM] = random_direction_auroc(activations, y, folds, seed=seed)
+    pooled = activations if activations.tokens is None else activations.pool("mean")
+    linear = probe if isinstance(probe, PooledProbe) else LinearProbe()
+    rates[ERASED] = erased_auroc(linear, pooled, y, folds, seed=seed)
+    rates[RANDOM] = random_direction_auroc(pooled, y, folds, seed=seed)
     return Comparison(
-        auroc={name: rates[name] for name in ("probe", MATCHED, *scores, SHUFFLED, RANDOM)},
+        auroc={name: rates[name] for name in ("probe", MATCHED, *scores, ERASED, SHUFFLED, RANDOM)},
         scores=scores,
         gain={
             name: auroc_difference(y, scores["probe"], row, **options)

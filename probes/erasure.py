@@ -43,14 +43,17 @@ def fit_eraser(X: Any, labels: np.ndarray) -> Eraser:
     values = np.asarray(matrix_of(X), np.float64)
     targets = Targets.of(labels).matrix.numpy().T.astype(np.float64)
     centered = values - values.mean(0)
-    variances, axes = np.linalg.eigh(centered.T @ centered / len(values))
-    kept = variances > variances.max() * 1e-10
-    axes, root = axes[:, kept], np.sqrt(variances[kept])
-    whiten, unwhiten = (axes / root) @ axes.T, (axes * root) @ axes.T
-    shared = whiten @ (centered.T @ (targets - targets.mean(0)) / len(values))
-    found, sizes, _ = np.linalg.svd(shared, full_matrices=False)
-    found = found[:, sizes > sizes.max() * 1e-8]
-    return Eraser(mean=values.mean(0), left=unwhiten @ found, right=found.T @ whiten)
+    sizes, axes = np.linalg.svd(centered, full_matrices=False)[1:]
+    kept = sizes > sizes.max() * 1e-6
+    axes, root = axes[kept].T, sizes[kept] / np.sqrt(len(values))
+    shared = (axes / root) @ (axes.T @ (centered.T @ (targets - targets.mean(0)) / len(values)))
+    found, strengths, _ = np.linalg.svd(shared, full_matrices=False)
+    found = found[:, strengths > strengths.max() * 1e-8]
+    return Eraser(
+        mean=values.mean(0),
+        left=(axes * root) @ (axes.T @ found),
+        right=(found.T @ (axes / root)) @ axes.T,
+    )
 
 
 def erased_auroc(

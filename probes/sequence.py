@@ -190,36 +190,28 @@ class SequenceProbe(Probe):
         """
         tokens = _token_table(activations)
         prefixes = self.score_prefixes(activations)
-        kept = tokens.mask(self.positions)
-        rows = []
-        keys = np.stack([tokens.examples, tokens.turns], 1)
+        rows = np.flatnonzero(tokens.mask(self.positions) & (tokens.turns >= 0))
+        example, turn = tokens.examples[rows], tokens.turns[rows]
+        first = np.flatnonzero(np.r_[True, (np.diff(example) != 0) | (np.diff(turn) != 0)])
+        lengths = np.diff(np.r_[first, len(rows)])
+        keep = np.zeros(len(tokens.ids), bool)
+        keep[rows] = True
+        said = Examples(X=_features(activations, keep), lengths=torch.from_numpy(lengths))
+        parts = torch.arange(len(lengths)).split(_CHUNK // max(int(lengths.max()), 1) + 1)
+        alone = np.concatenate([self.score_examples(said.take(part)) for part in parts])
         column = np.arange(len(tokens.ids)) - tokens.offsets[tokens.examples]
-        for example, turn in np.unique(keys[kept & (tokens.turns >= 0)], axis=0):
-            members = kept & (keys == (example, turn)).all(1)
-            said = tokens.roles[example][turn] if tokens.roles[example] else None
-            if role in (None, said):
-                alone = self._score_rows(activations, members)
-                so_far = np.atleast_1d(prefixes[example, column[members].max()])
-                rows += self._turn_rows(int(example), int(turn), said, alone, so_far)
-        return pd.DataFrame(rows)
-
-    def _turn_rows(
-        self, example: int, turn: int, role: str | None, alone: np.ndarray, so_far: np.ndarray
-    ) -> list[dict[str, Any]]:
-        rows = [
-            {"example": example, "turn": turn, "role": role, "score": float(a), "so_far": float(b)}
-            for a, b in zip(alone, so_far, strict=True)
+        so_far = prefixes[example[first], column[rows[first + lengths - 1]]]
+        talk = [tokens.roles[e] for e in example[first]]
+        frame = pd.DataFrame({"example": example[first], "turn": turn[first]})
+        frame["role"] = [
+            roles[t] if roles else None for roles, t in zip(talk, turn[first], strict=True)
         ]
-        if self.kind_ != "binary":
-            rows = [row | {"class": c} for row, c in zip(rows, self.classes_, strict=True)]
-        return rows
-
-    def _score_rows(self, activations: Activations, members: np.ndarray) -> np.ndarray:
-        """Score of some tokens of one example as if they were all."""
-        X = _features(activations, members)
-        examples = Examples(X=X, lengths=torch.tensor([len(X)]))
-        values, logits = self._padded(examples)
-        return self.rule.pooled(values, logits, examples.mask)[:, 0].numpy()
+        n_classes = 1 if self.kind_ == "binary" else len(self.classes_)
+        frame = frame.loc[np.repeat(frame.index, n_classes)].reset_index(drop=True)
+        if n_classes > 1:
+            frame["class"] = np.tile(self.classes_, len(lengths))
+        frame["score"], frame["so_far"] = alone.ravel(), so_far.ravel()
+        return frame if role is None else frame[frame["role"] == role].reset_index(drop=True)
 
     def _stream(self, values: Tensor, logits: Tensor) -> Iterator[Tensor]:
         """Score after each position, by the rule's streaming form."""

@@ -125,40 +125,54 @@ def sweep_layers(
 
 
 def cross_scores(
-    probe: Any, activations: Any, labels: np.ndarray, folds: Int[np.ndarray, " example"]
+    probe: Any,
+    activations: Any,
+    labels: np.ndarray,
+    folds: Int[np.ndarray, " example"],
+    *,
+    tested: Any = None,
 ) -> np.ndarray:
     """Score of each example by a probe fitted to the other folds.
 
     Args:
         probe: A probe, or any sklearn classifier with `decision_function`.
-        activations: Pooled activations of one layer, or an array of shape (example, feature).
+        activations: Activations that the probe takes, or an array of shape (example, feature).
         labels: Label of each example.
         folds: The fold in which each example is tested.
+        tested: Other activations of the same examples that are scored instead of those on which
+            the probes are fitted.
 
     Returns:
         Scores of shape (example,) for two classes, else (example, class).
     """
-    groups = getattr(activations, "groups", None)
-    X = np.asarray(matrix_of(activations))
-    if not isinstance(probe, PooledProbe):
-        parts = [(folds != fold, folds == fold) for fold in np.unique(folds)]
-        fits: list[Any] = [_fresh(probe).fit(X[train], labels[train]) for train, _ in parts]
-        scores = [
-            fit.decision_function(X[test]) for fit, (_, test) in zip(fits, parts, strict=True)
-        ]
-        out = np.empty((len(X), *scores[0].shape[1:]))
-        for part, (_, test) in zip(scores, parts, strict=True):
-            out[test] = part
-        return out
-    values, targets = torch.from_numpy(np.array(X, np.float32)), Targets.of(labels)
-    train = train_masks(folds, int(folds.max()) + 1)
+    if isinstance(probe, PooledProbe):
+        return _linear_scores(probe, activations, labels, folds, tested)
+    token_level = getattr(activations, "tokens", None) is not None
+    fitted, scored = activations, activations if tested is None else tested
+    if not token_level:
+        fitted, scored = (np.asarray(matrix_of(values)) for values in (fitted, scored))
+    rows: dict[int, Any] = {}
+    for fold in np.unique(folds):
+        train, test = folds != fold, folds == fold
+        found = _fresh(probe).fit(fitted[train], labels[train]).decision_function(scored[test])
+        rows |= dict(zip(np.flatnonzero(test).tolist(), found, strict=True))
+    return np.stack([rows[k] for k in range(len(labels))])
+
+
+def _linear_scores(
+    probe: PooledProbe, activations: Any, labels: np.ndarray, folds: np.ndarray, tested: Any
+) -> np.ndarray:
+    """Scores of a linear probe, all folds fitted at once."""
+    groups = encoded_groups(getattr(activations, "groups", None), len(labels))
+    values = torch.from_numpy(np.array(matrix_of(activations), np.float32))
+    targets, train = Targets.of(labels), train_masks(folds, int(folds.max()) + 1)
     for fold, members in enumerate(train):
         n_positive = (targets.matrix * members).sum(1)
         if bool((n_positive == 0).any() or (n_positive == members.sum()).any()):
             raise ValueError(f"the training set of fold {fold} lacks a class: use fewer folds")
-    weights = _fresh(probe).fit_sets(
-        values, targets.matrix, train, encoded_groups(groups, len(values))
-    )
+    weights = _fresh(probe).fit_sets(values, targets.matrix, train, groups)
+    if tested is not None:
+        values = torch.from_numpy(np.array(matrix_of(tested), np.float32))
     scores = weights.scores(values)[torch.from_numpy(folds), :, torch.arange(len(values))].numpy()
     return scores[:, 0] if targets.kind == "binary" else scores
 

@@ -5,6 +5,7 @@ import torch
 from interp import Activations, Records
 from probes import LinearProbe, MeanDifferenceProbe, auroc, bootstrap, compare
 from probes.controls import random_direction_auroc, shuffled_auroc
+from probes.filtering import filter_words
 from probes.text import length_matched_auroc, log_lengths
 
 
@@ -15,6 +16,7 @@ def test_probe_beats_every_control_where_a_direction_was_planted(planted, plante
     frame = comparison.to_frame().set_index("name")
     assert frame.loc["probe", "auroc"] > 0.9
     assert (frame["auroc"].drop(["probe", "probe, texts of equal length"]) < 0.7).all()
+    assert frame.loc["after erasure (LEACE)", "low"] < 0.55
     assert (frame["gain_low"].dropna() > 0).all()
     assert comparison.selectivity > 0.3
     assert {"words (TF-IDF)", "length only", "embedding layer"} <= set(comparison.gain)
@@ -77,3 +79,37 @@ def test_labels_of_whole_groups_are_shuffled_among_groups() -> None:
 def test_records_that_do_not_fit_are_refused(planted, planted_records) -> None:
     with pytest.raises(ValueError, match="3 records, but 160 examples"):
         compare(planted.at(8), planted_records[:3])
+
+
+def test_variants_are_scored_by_probes_of_the_original_wording(planted, planted_records) -> None:
+    values = planted.at(8).values.clone()
+    values[..., 3] = 0
+    blind = Activations(tensors={"resid_post": values}, layers=(8,), groups=planted.groups)
+    comparison = compare(
+        planted.at(8),
+        planted_records,
+        probe=LinearProbe(C=0.1),
+        variants={"same": planted.at(8), "blind": blind},
+    )
+    rates = comparison.auroc
+    assert rates["same"] == rates["probe"]
+    assert rates["blind"].value < rates["probe"].value - 0.2
+
+
+def test_telling_words_go_first_and_random_ones_do_not_matter() -> None:
+    rng = np.random.default_rng(0)
+    filler = np.array("river stone cloud paper window garden".split())
+    texts = [" ".join([*rng.choice(filler, 6), "danger" if k % 2 else "calm"]) for k in range(80)]
+    records = Records.from_texts(texts, labels=[k % 2 for k in range(80)])
+    telling = filter_words(records, share=0.15)
+    assert all("danger" not in r.content and "calm" not in r.content for r in telling)
+    assert all(r.content.count("...") == 2 for r in telling)
+    random = filter_words(records, share=0.15, words="random")
+    assert 0.6 < np.mean(["danger" in r.content or "calm" in r.content for r in random]) < 0.85
+    assert telling.labels.tolist() == records.labels.tolist()
+    talk = Records(
+        [{"messages": [{"role": "user", "content": "danger here"}], "label": 1}]
+        + [{"messages": [{"role": "user", "content": f"calm {w}"}], "label": 0} for w in filler]
+        + [{"messages": [{"role": "user", "content": f"danger {w}"}], "label": 1} for w in filler]
+    )
+    assert all("danger" not in r.content for r in filter_words(talk, share=0.5))
