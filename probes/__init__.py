@@ -1,4 +1,13 @@
-"""Probes: sklearn-style classifiers that read a concept off a model's activations."""
+"""Probes: sklearn-style classifiers that read a concept off a model's activations.
+
+- `LinearProbe`, `MeanDifferenceProbe`, `MassMeanProbe`, `PCAProbe` and `RidgeProbe` take one vector
+  for each example; `SequenceProbe` takes tokens and one of the pooling rules (`Attention`, ...).
+- `sweep_layers` finds the layer, `compare` puts the controls beside the score, `evaluate` gives all
+  metrics with intervals, `calibrate` and `choose_threshold` turn scores into answers.
+- `generalization`, `data_efficiency`, `few_shot` and `adapt` carry a probe to other data.
+- `ProbeMonitor` scores while a model writes; `check_steering` asks whether the model cares.
+- `save_probe` and `load_probe` keep a probe with its card and its test vectors.
+"""
 
 from probes.base import Place, PooledProbe, Probe
 from probes.calibration import Calibration, Threshold, calibrate, choose_threshold

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from interp import Activations
+from interp import Activations, Direction
 from interp.core.tokens import Tokens
 from probes.base import Place, PooledProbe, Probe, Targets, encoded_groups
 from probes.folds import group_folds
@@ -80,6 +80,29 @@ class SequenceProbe(Probe):
     def rule(self) -> Pooling:
         """The rule with which texts are scored."""
         return self.reading or self.pooling or Attention()
+
+    @property
+    def direction_(self) -> Direction:
+        """The unit vector along which the values of tokens grow.
+
+        Raises:
+            AttributeError: If there are several heads, classes or layers.
+        """
+        check_is_fitted(self)
+        place, value = self.place_, self.weights_.value
+        if place is None or len(place.layers) != 1 or value.shape[:2] != (1, 1):
+            raise AttributeError(
+                "a direction needs a probe of one layer, one head and two classes; "
+                f"this one has weights of shape {tuple(value.shape)}"
+            )
+        provenance = {"probe": "SequenceProbe", "pooling": repr(self.pooling or Attention())}
+        return Direction(
+            vector=value[0, 0],
+            layer=place.layers[0],
+            site=place.site,
+            origin=place.origin,
+            provenance=provenance,
+        )
 
     def fit(
         self, X, y=None, groups=None, *, start: "SequenceProbe | None" = None

@@ -21,7 +21,9 @@ def test_direction_of_an_answer_raises_it_and_a_random_one_does_not(smollm2) -> 
     assert found.log_odds.shape == (3, 3)
     assert found.slope > 5 * abs(found.control_slope)
     np.testing.assert_allclose(found.log_odds[1], found.control[1])
-    plain = smollm2.module(**smollm2.tokenizer("The weather is", return_tensors="pt")).logits[0, -1]
+    plain = smollm2.module(
+        **smollm2.tokenizer("The weather is", return_tensors="pt")
+    ).logits.detach()[0, -1]
     assert found.log_odds[1, 0] == pytest.approx(float(plain[ids[0]] - plain[ids[1]]), abs=1e-3)
     assert len(found.to_frame()) == 18
     assert len(found.plot().data) >= 2

@@ -89,6 +89,15 @@ def test_needle_has_the_highest_token_score(fitted: SequenceProbe) -> None:
     assert (np.nanargmax(scores, 1) == needle)[positive].mean() > 0.9
 
 
+def test_direction_is_the_planted_axis(fitted: SequenceProbe, data: Activations) -> None:
+    direction = fitted.direction_
+    assert direction.vector.argmax() == 3
+    assert (direction.layer, direction.site) == (5, "resid_post")
+    joined = SequenceProbe(training=dataclasses.replace(QUICK, n_epochs=1)).fit(data)
+    with pytest.raises(AttributeError, match="one layer, one head"):
+        _ = joined.direction_
+
+
 def test_padding_and_left_out_tokens_are_nan(fitted: SequenceProbe, data: Activations) -> None:
     scores = fitted.score_tokens(data.at(5))
     expected = np.arange(scores.shape[1]) < data.tokens.lengths[:, None]
