@@ -65,12 +65,12 @@ class StudyConfig:
     types: tuple[str, ...] = (*PROMPT_TYPES, STATEMENT)
     """Prompt types, and "statement" for vectors from statements."""
     layers: tuple[int, ...] = ()
-    """Layers of which one is chosen on validation items; by default three in the middle."""
-    n_train: int = 50
-    """Items that give a vector."""
+    """Layers of which one is chosen on validation items; by default four in the middle."""
+    n_train: int = 100
+    """Items that give a vector: as many pairs, or half as many where pairs join two items."""
     n_validation: int = 20
     """Items that choose the layer, over all data sets together."""
-    n_test: int = 40
+    n_test: int = 60
     """Items that are measured."""
     n_predict: int = 25
     """Pairs from which an effect is predicted."""
@@ -217,7 +217,7 @@ def _begin(model: HookedModel, folder: Path, config: StudyConfig) -> None:
 def _candidates(model: HookedModel, config: StudyConfig) -> tuple[int, ...]:
     if config.layers:
         return tuple(site.layer or 0 for site in model.sites.at("resid_post", config.layers))
-    return tuple(sorted({int(share * model.n_layers) for share in (0.4, 0.5, 0.65)}))
+    return tuple(sorted({int(share * model.n_layers) for share in (0.4, 0.5, 0.57, 0.65)}))
 
 
 def _choose_layer(
