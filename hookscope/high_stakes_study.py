@@ -544,7 +544,7 @@ def _costs(
     weights = torch.randn(d, generator=torch.Generator().manual_seed(0))
     started, n_rounds = time.perf_counter(), 20
     for _ in range(n_rounds):
-        tokens.matrix @ weights
+        _ = tokens.matrix @ weights
     probe_seconds = (time.perf_counter() - started) / (n_rounds * n) * 1e6
     answers = list(prompted["test"].values())
     asked = sum(a["seconds"] for a in answers) / sum(sum(a["tokens"]) for a in answers) * 1e6

@@ -167,8 +167,7 @@ def _continued(
 
 def _told(record: Record, max_chars: int | None) -> str:
     """A text, or a conversation with roles in front of its turns; long ones cut in the middle."""
-    messages = record.messages or ()
-    text = record.text or messages[0]["content"]
+    messages, text = record.messages or (), record.content
     if len(messages) > 1:
         text = "\n".join(f"{m['role'].capitalize()}: {m['content']}" for m in messages)
     if max_chars is None or len(text) <= max_chars:
