@@ -5,6 +5,7 @@ without unembedding and without reading anything. Peers run as their documentati
 token ids, so that nobody pays for tokenizing.
 """
 
+import multiprocessing
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -128,8 +129,45 @@ def peers(model: HookedModel) -> dict[str, Callable[[Tokens, Sequence[int]], Any
     return found | {"nnsight": lambda tokens, layers: nnsight_trace(traced, tokens, layers)}
 
 
+def contenders(
+    model: HookedModel, tokens: Tokens, layers: Sequence[int], pooling: Any
+) -> dict[str, Callable[[], Any]]:
+    """Everybody who extracts these layers, the floor first."""
+    return {
+        "floor": lambda: floor(model, tokens, max(layers) + 1),
+        "hookscope": lambda: extract(model, tokens, layers=list(layers), pooling=pooling),
+        **{name: (lambda f=f: f(tokens, layers)) for name, f in peers(model).items()},
+    }
+
+
+def peak_of(name: str, lengths: list[int], layers: list[int]) -> float:
+    """Peak memory of a contender that pools, in MiB; to be called in a process of its own."""
+    torch.set_num_threads(1)
+    model = load_model("smollm2-135m-instruct")
+    tokens = texts_of(model, lengths)
+    if name in ("floor", "hookscope"):  # nothing else is loaded beside these two
+        extract(model, tokens.rows(range(2)), layers=[0], pooling="mean")
+        run = {
+            "floor": lambda: floor(model, tokens, max(layers) + 1),
+            "hookscope": lambda: extract(model, tokens, layers=layers, pooling="mean"),
+        }[name]
+    else:
+        run = contenders(model, tokens, layers, "mean")[name]
+    return peak_mebibytes(run)
+
+
+def peaks(names: Sequence[str], lengths: Sequence[int], layers: Sequence[int]) -> dict[str, float]:
+    """Peak memory of contenders, each in a fresh process."""
+    spawn = multiprocessing.get_context("spawn")
+    found = {}
+    for name in names:
+        with spawn.Pool(1) as pool:
+            found[name] = pool.apply(peak_of, (name, list(map(int, lengths)), list(layers)))
+    return found
+
+
 def table(
-    seconds: dict[str, float], memory: dict[str, float], tokens: Tokens
+    seconds: dict[str, float], memory: dict[str, float] | None, tokens: Tokens
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """A table of one comparison, and its ratios."""
     ours, base = seconds["hookscope"], seconds["floor"]
@@ -155,25 +193,23 @@ def main() -> None:
     rng = np.random.default_rng(0)
     even = texts_of(model, rng.integers(64, 129, n))
     mixed = texts_of(model, np.exp(rng.uniform(np.log(8), np.log(513), n)).astype(int))
-    rivals, every = peers(model), range(model.n_layers)
+    every = range(model.n_layers)
     tables, numbers = {}, {}
 
-    def compare(key: str, title: str, tokens: Tokens, layers: Sequence[int], pooling: Any) -> None:
-        runs = {
-            "floor": lambda: floor(model, tokens, max(layers) + 1),
-            "hookscope": lambda: extract(model, tokens, layers=list(layers), pooling=pooling),
-            **{name: (lambda f=f: f(tokens, layers)) for name, f in rivals.items()},
-        }
+    def compare(
+        key: str, title: str, tokens: Tokens, layers: Sequence[int], pooling: Any, memory: bool
+    ) -> None:
+        runs = contenders(model, tokens, layers, pooling)
         seconds = median_cpu_seconds(runs, repeats=repeats)
-        memory = {name: peak_mebibytes(run) for name, run in runs.items()}
-        tables[title], numbers[key] = table(seconds, memory, tokens)
+        rises = peaks(list(runs), tokens.lengths, layers) if memory else None
+        tables[title], numbers[key] = table(seconds, rises, tokens)
 
-    compare("pooled_even_lengths", f"All layers, mean-pooled, {n} texts of 64 to 128 tokens",
-            even, every, "mean")  # fmt: skip
-    compare("pooled_all_layers", f"All layers, mean-pooled, {n} texts of 8 to 512 tokens",
-            mixed, every, "mean")  # fmt: skip
-    compare("one_layer_tokens", f"Every token of layer {MIDDLE}, {n} texts of 8 to 512 tokens",
-            mixed, [MIDDLE], None)  # fmt: skip
+    title = f"All layers, mean-pooled, {n} texts of 64 to 128 tokens"
+    compare("pooled_even_lengths", title, even, every, "mean", memory=False)
+    title = f"All layers, mean-pooled, {n} texts of 8 to 512 tokens"
+    compare("pooled_all_layers", title, mixed, every, "mean", memory=True)
+    title = f"Every token of layer {MIDDLE}, {n} texts of 8 to 512 tokens"
+    compare("one_layer_tokens", title, mixed, [MIDDLE], None, memory=False)
 
     folder = Path(tempfile.mkdtemp())
 
@@ -189,15 +225,12 @@ def main() -> None:
     tables["All tokens of all layers to disk, float16"] = pd.DataFrame({"CPU s": seconds})
 
     sizes = (50, 500) if args.quick else (500, 5000)
-    peaks = {}
-    for size in sizes:
-        short = texts_of(model, rng.integers(8, 25, size))
-        extract(model, short.rows(range(8)), layers=[0, 1, 2], pooling="mean")
-        peaks[size] = peak_mebibytes(
-            lambda short=short: extract(model, short, layers=[0, 1, 2], pooling="mean")
-        )
-    numbers["pooled_peak_mib"] = peaks
-    tables["Peak memory of pooled extraction by number of texts"] = pd.DataFrame({"MiB": peaks})
+    rises = {
+        size: peaks(["hookscope"], rng.integers(8, 25, size), range(3))["hookscope"]
+        for size in sizes
+    }
+    numbers["pooled_peak_mib"] = rises
+    tables["Peak memory of pooled extraction by number of texts"] = pd.DataFrame({"MiB": rises})
     report(tables, numbers, args.json)
 
 

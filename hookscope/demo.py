@@ -89,9 +89,9 @@ def steered_texts(model: HookedModel, train: Records, layer: int) -> dict[str, s
     activations = extract(model, train, layers=layer, pooling="mean")
     direction: Direction = MeanDifferenceProbe().fit(activations).direction_
     length = STRENGTH * float(torch.as_tensor(activations.matrix).norm(dim=-1).median())
-    prompt, options = Records.from_texts([PROMPT]).as_chat(), {"max_new_tokens": 60}
-    texts = {"as it is": generate(model, prompt, **options).texts[0]}
+    prompt = Records.from_texts([PROMPT]).as_chat()
+    texts = {"as it is": generate(model, prompt, max_new_tokens=60).texts[0]}
     for name, sign in (("towards low stakes", -1), ("towards high stakes", 1)):
         with model.intervene(add(direction, coefficient=sign * length)):
-            texts[name] = generate(model, prompt, **options).texts[0]
+            texts[name] = generate(model, prompt, max_new_tokens=60).texts[0]
     return texts

@@ -23,7 +23,7 @@ def read_to_disk(
     layers: Sequence[int] | None = None,
     site: str = "resid_post",
     progress: bool = False,
-) -> dict[At, Activations]:
+) -> dict[str, Activations]:
     """Activations at every piece, kept in a folder as bfloat16.
 
     Args:

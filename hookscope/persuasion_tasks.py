@@ -17,13 +17,13 @@ from probes.multiclass import macro_auroc
 from probes.persuasion_for_good import AGREE, STRATEGY_OF_ACT
 from probes.sweeps import cross_scores
 from probes.text import log_lengths, word_scores
-from probes.transcripts import PERSUADEE, PERSUADER, At, Dialogue
+from probes.transcripts import PERSUADEE, PERSUADER, Dialogue
 
 WORDS, LENGTH, SHUFFLED = "words (TF-IDF)", "length only", "shuffled labels"
 CHOSEN, FUSION = "probe, layer chosen on other folds", "probe and words together"
 C = 1e-3
 """Strength of every probe of the study, not tuned."""
-Pieces = Mapping[At, Activations]
+Pieces = Mapping[str, Activations]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,8 +155,8 @@ def probe_scores(task: Task, pieces: Pieces, *, seed: int = 0) -> dict[str, np.n
     rng = np.random.default_rng(derive(seed, "shuffle"))
     shuffled = rng.permutation(task.labels)
     last = pieces["last"]
-    X = last.at(last.layers[-1]).matrix[task.rows].float().numpy()
-    scores[SHUFFLED] = cross_scores(probe, X, shuffled, folds)
+    values = last.at(last.layers[-1]).matrix[task.rows].float().numpy()
+    scores[SHUFFLED] = cross_scores(probe, values, shuffled, folds)
     return scores
 
 

@@ -192,7 +192,8 @@ def run_probe_study(
         name: sweep_layers(activations, method(), seed=seed) for name, method in METHODS.items()
     }
     layer = sweeps["linear probe"].best_layer
-    probe = LinearProbe().fit(activations.at(layer))
+    probe = LinearProbe()
+    probe.fit(activations.at(layer))
     scored = {
         name: _scored(probe, extract(model, records, layers=layer, **options))
         for name, records in tests.items()

@@ -4,7 +4,8 @@
 - `Records` are texts or conversations with labels and groups.
 - `extract` reads activations of records into `Activations`, `extract_to_disk` into an
   `ActivationStore` that is resumed after an interruption.
-- `add`, `ablate`, `replace`, `patch` and `edit` are interventions; `model.intervene(...)` opens them.
+- `add`, `ablate`, `replace`, `patch` and `edit` are interventions, which `model.intervene(...)`
+  opens.
 - `generate` continues texts and answers conversations, with interventions active.
 - A `Direction` is what probes hand to steering and attribution.
 - `interp.data` holds the shipped sets and the splits, `interp.viz` the figures and the report.

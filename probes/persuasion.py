@@ -130,7 +130,7 @@ class Trajectory:
             known = np.isfinite(row)
             lines[name] = viz.Curve(x=at[known], y=row[known], emphasis=name == SUCCESS)
             texts[name] = [self._hover(k, name, row[k]) for k in np.flatnonzero(known).tolist()]
-        figure = viz.curves(
+        figure: Any = viz.curves(
             lines,
             title=layout.pop("title", f"Dialogue {self.dialogue.name}"),
             x_title="turn",
@@ -231,7 +231,8 @@ def fit_reader(
     fitted = {}
     for name, column in labels.items():
         known = labeled(column)
-        fitted[name] = clone(probe).fit(X[known], column[known].astype(type(column[known][0])))
+        fresh: Any = clone(probe)
+        fitted[name] = fresh.fit(X[known], column[known].astype(type(column[known][0])))
     return PersuasionReader(probes=fitted, roles={**whose, **(roles or {})}, layer=layer, at=at)
 
 

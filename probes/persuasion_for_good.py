@@ -61,10 +61,10 @@ def load_persuasion_for_good(folder: str | Path | None = None) -> PersuasionForG
         FileNotFoundError: If a file is missing.
     """
     folder = data_folder(FOLDER) if folder is None else Path(folder)
-    people = pd.read_csv(folder / "full_info.csv")
+    people: Any = pd.read_csv(folder / "full_info.csv")
     people = people[people["B4"] == 1].drop_duplicates("B2").set_index("B2")
-    sentences = _clean(pd.read_csv(folder / "300_dialog.csv"))
-    turns = _clean(pd.read_csv(folder / "full_dialog.csv"))
+    sentences: Any = _clean(pd.read_csv(folder / "300_dialog.csv"))
+    turns: Any = _clean(pd.read_csv(folder / "full_dialog.csv"))
     turns = turns[~turns["B2"].isin(sentences["B2"])]
     facts = {str(name): _facts(row) for name, row in people.iterrows()}
     return PersuasionForGood(
@@ -79,7 +79,7 @@ def load_persuasion_for_good(folder: str | Path | None = None) -> PersuasionForG
     )
 
 
-def _clean(rows: pd.DataFrame) -> pd.DataFrame:
+def _clean(rows: pd.DataFrame) -> Any:
     rows = rows.assign(Unit=rows["Unit"].astype(str).str.split().str.join(" "))
     return rows[rows["Unit"] != ""]
 
@@ -102,6 +102,6 @@ def _acts(rows: pd.DataFrame) -> list[tuple[str, ...]]:
     return [tuple(a for a in row if isinstance(a, str)) for row in rows[columns].to_numpy()]
 
 
-def _facts(row: pd.Series) -> dict[str, Any]:
+def _facts(row: Any) -> dict[str, Any]:
     traits = {name: float(row[column]) for name, column in _TRAITS.items()}
     return {"user": str(row["B3"]), "donation": float(row["B6"]), "traits": traits}

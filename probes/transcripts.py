@@ -161,7 +161,7 @@ def read_pieces(
     site: str = "resid_post",
     dtype: torch.dtype = torch.float32,
     instruction: str = INSTRUCTION,
-) -> dict[At, Activations]:
+) -> dict[str, Activations]:
     """Activations at every piece of every dialogue, in one causal pass for each dialogue.
 
     Args:

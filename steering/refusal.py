@@ -86,7 +86,7 @@ class RefusalResult:
         for condition, kind in zip(pairs["condition"], pairs["kind"], strict=True):
             chosen = (self.frame["condition"] == condition) & (self.frame["kind"] == kind)
             part = self.frame[chosen]
-            found = _rate(part["refused"].to_numpy(dtype=np.float64))
+            found = _rate(np.asarray(part["refused"], np.float64))
             line = {"condition": condition, "kind": kind, "n": len(part)}
             lines.append(line | {"rate": found.value, "low": found.low, "high": found.high})
         return pd.DataFrame(lines)
