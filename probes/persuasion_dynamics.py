@@ -136,7 +136,7 @@ class PositionCurve:
 
 
 def position_curve(
-    scores: Sequence[Float[np.ndarray, " turn"]], *, n_bins: int = 10, seed: int = 0
+    scores: Sequence[Float[np.ndarray, " _"]], *, n_bins: int = 10, seed: int = 0
 ) -> PositionCurve:
     """The mean of a score by relative position: where in dialogues it happens.
 
