@@ -9,6 +9,7 @@ import multiprocessing
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -161,8 +162,8 @@ def peaks(names: Sequence[str], lengths: Sequence[int], layers: Sequence[int]) -
     spawn = multiprocessing.get_context("spawn")
     found = {}
     for name in names:
-        with spawn.Pool(1) as pool:
-            found[name] = pool.apply(peak_of, (name, list(map(int, lengths)), list(layers)))
+        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+            found[name] = pool.submit(peak_of, name, list(map(int, lengths)), list(layers)).result()
     return found
 
 
