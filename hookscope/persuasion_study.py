@@ -46,8 +46,8 @@ from probes.persuasion_dynamics import (
 from probes.persuasion_for_good import PersuasionForGood
 from probes.transcripts import PERSUADEE, Dialogue
 
-LAYERS = (2, 5, 8, 11, 14, 17)
-"""Layers that are read: up to the middle of the embedded model, and a pass stops behind them."""
+LAYERS = (2, 5, 8, 11, 14, 17, 20, 23, 26, 29)
+"""Layers that are read: every third one of the embedded model."""
 PREFIXES = (1, 2, 4, 6, 8)
 """Turns of the persuadee after which the outcome is told."""
 N_SHOWN = 6
