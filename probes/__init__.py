@@ -13,6 +13,7 @@ from probes.base import Place, PooledProbe, Probe
 from probes.calibration import Calibration, Threshold, calibrate, choose_threshold
 from probes.causal import SteeringCheck, check_steering
 from probes.controls import Comparison, compare
+from probes.delong import DeLongTest, delong_test
 from probes.erasure import Eraser, erased_auroc, fit_eraser
 from probes.evaluation import Estimate, auroc, auroc_difference, bootstrap
 from probes.filtering import filter_words
@@ -53,6 +54,7 @@ __all__ = [
     "Attention",
     "Calibration",
     "Comparison",
+    "DeLongTest",
     "Ema",
     "Eraser",
     "Estimate",
@@ -94,6 +96,7 @@ __all__ = [
     "compare",
     "cross_scores",
     "data_efficiency",
+    "delong_test",
     "erased_auroc",
     "evaluate",
     "few_shot",

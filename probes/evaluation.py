@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 
 from interp.core.seeds import derive
 from probes.base import encoded_groups
@@ -107,6 +107,8 @@ def auroc_difference(
 ) -> Estimate:
     """AUROC of one score minus that of another on the same examples, paired in every draw.
 
+    It holds for groups too; for independent examples `delong_test` needs no draws.
+
     Args:
         labels: Two classes; the second in sorted order is the positive one.
         scores: One score, shape (example,).
@@ -137,10 +139,7 @@ def auroc_values(
     weights: Float[np.ndarray, "draw example"],
 ) -> Float[np.ndarray, " draw"]:
     """AUROC under each row of weights, ties counted half."""
-    order, starts = ranked(scores)
-    weights, positive = weights[:, order], labels[order] == 1
-    high = np.add.reduceat(np.where(positive, weights, 0), starts, axis=1, dtype=np.float64)
-    low = np.add.reduceat(np.where(positive, 0, weights), starts, axis=1, dtype=np.float64)
+    high, low = weights_by_score(labels, scores, weights)
     below = low.cumsum(axis=1) - low / 2
     pairs = high.sum(axis=1) * low.sum(axis=1)
     with np.errstate(invalid="ignore"):
@@ -200,8 +199,16 @@ def _draws(groups: np.ndarray, n_draws: int, seed: int):
         yield group_draws(groups, n_draws=size, seed=derive(seed, start))
 
 
-def ranked(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The order of the scores, and where each run of equal ones begins in it."""
+def weights_by_score(
+    labels: Real[np.ndarray, " example"],
+    scores: Float[np.ndarray, " example"],
+    weights: Float[np.ndarray, "draw example"],
+) -> tuple[Float[np.ndarray, "draw distinct"], Float[np.ndarray, "draw distinct"]]:
+    """Weight of the positive and of the negative examples at each distinct score, lowest first."""
     order = np.argsort(scores, kind="stable")
     ranked = scores[order]
-    return order, np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+    weights, positive = weights[:, order], labels[order] == 1
+    high = np.add.reduceat(np.where(positive, weights, 0), starts, axis=1, dtype=np.float64)
+    low = np.add.reduceat(np.where(positive, 0, weights), starts, axis=1, dtype=np.float64)
+    return high, low

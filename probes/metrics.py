@@ -19,7 +19,7 @@ from probes.evaluation import (
     binary_labels,
     bootstrap,
     finite_scores,
-    ranked,
+    weights_by_score,
 )
 
 _N_BINS = 10
@@ -218,10 +218,7 @@ def _counts(
     labels: np.ndarray, scores: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """True and false positives at each threshold, from the strictest to the loosest."""
-    order, starts = ranked(-scores)
-    weights, positive = weights[:, order], labels[order] == 1
-    hits = np.add.reduceat(np.where(positive, weights, 0), starts, axis=1, dtype=np.float64)
-    alarms = np.add.reduceat(np.where(positive, 0, weights), starts, axis=1, dtype=np.float64)
+    hits, alarms = weights_by_score(labels, -scores, weights)
     return hits.cumsum(axis=1), alarms.cumsum(axis=1)
 
 

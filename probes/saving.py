@@ -28,13 +28,19 @@ from probes.linear import LinearProbe
 from probes.mass_mean import MassMeanProbe
 from probes.mean_difference import MeanDifferenceProbe
 from probes.pca import PCAProbe
+from probes.ridge import RidgeProbe
 from probes.sequence import SequenceProbe
 from probes.sequence_fitting import Examples, SequenceTraining, TokenWeights
 
 _SCHEMA = "hookscope.probe/1"
-_POOLED: dict[str, type[PooledProbe]] = {
-    cls.__name__: cls for cls in (LinearProbe, MeanDifferenceProbe, MassMeanProbe, PCAProbe)
+AnyProbe = PooledProbe | RidgeProbe | SequenceProbe
+"""Probes that can be saved."""
+_POOLED: dict[str, type[PooledProbe | RidgeProbe]] = {
+    cls.__name__: cls
+    for cls in (LinearProbe, MeanDifferenceProbe, MassMeanProbe, PCAProbe, RidgeProbe)
 }
+_CHOSEN = ("C_", "alpha_")
+"""Strengths that a probe chose when it was fitted."""
 _TOLERANCE = 1e-3
 
 
@@ -71,16 +77,25 @@ class ProbeCard:
 class SavedProbe:
     """A probe that was loaded."""
 
-    probe: PooledProbe | SequenceProbe
+    probe: AnyProbe
     """The probe, ready to score."""
     card: ProbeCard
     """What its file says about it."""
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities, by the calibration where there is one."""
+        """Probabilities, by the calibration where there is one.
+
+        Raises:
+            TypeError: If the probe predicts numbers and was saved without a calibration.
+        """
         if self.card.calibration is None:
+            if isinstance(self.probe, RidgeProbe):
+                raise TypeError(
+                    f"probe {self.card.name!r} predicts numbers: needed a calibration for "
+                    "probabilities; use saved.probe.predict"
+                )
             return self.probe.predict_proba(X)
-        p = self.card.calibration(self.probe.decision_function(X))
+        p = self.card.calibration(_scores(self.probe, X))
         return np.stack([1 - p, p], axis=1)
 
     def alarms(self, X: Any) -> np.ndarray:
@@ -91,11 +106,11 @@ class SavedProbe:
         """
         if self.card.threshold is None:
             raise ValueError(f"probe {self.card.name!r} was saved without a threshold")
-        return self.probe.decision_function(X) > self.card.threshold.value
+        return _scores(self.probe, X) > self.card.threshold.value
 
 
 def save_probe(
-    probe: PooledProbe | SequenceProbe,
+    probe: AnyProbe,
     path: str | Path,
     *,
     examples: Activations,
@@ -118,13 +133,14 @@ def save_probe(
         "schema": _SCHEMA,
         "class": type(probe).__name__,
         "params": _params(probe),
-        "classes": probe.classes_.tolist(),
-        "kind": probe.kind_,
+        "classes": None if isinstance(probe, RidgeProbe) else probe.classes_.tolist(),
+        "kind": None if isinstance(probe, RidgeProbe) else probe.kind_,
+        "chosen": {name: getattr(probe, name) for name in _CHOSEN if hasattr(probe, name)},
         "place": None if probe.place_ is None else asdict(probe.place_),
         "rule": rule,
         "card": _card_to_json(card),
     }
-    tensors["test.scores"] = torch.from_numpy(np.asarray(probe.decision_function(some), np.float64))
+    tensors["test.scores"] = torch.from_numpy(np.asarray(_scores(probe, some), np.float64))
     content = {name: tensor.contiguous() for name, tensor in tensors.items()}
     return write_atomically(path, save(content, metadata={"hookscope": json.dumps(header)}))
 
@@ -149,7 +165,8 @@ def load_probe(path: str | Path, *, origin: Origin | None = None) -> SavedProbe:
     if origin is not None and place is not None and place.origin is not None:
         place.origin.check(origin, f"probe {Path(path).name}")
     probe = _restored(header, tensors)
-    probe.classes_, probe.kind_ = np.array(header["classes"]), header["kind"]
+    if header["classes"] is not None:
+        probe.classes_, probe.kind_ = np.array(header["classes"]), header["kind"]
     probe.place_ = place
     found, expected = _replayed(probe, tensors), tensors["test.scores"].numpy()
     worst = float(np.abs(found - expected).max() / (1 + np.abs(expected).max()))
@@ -165,7 +182,11 @@ def write_card(saved: SavedProbe) -> str:
     """A readable card in Markdown."""
     probe, card = saved.probe, saved.card
     place = probe.place_
-    facts = {"probe": type(probe).__name__, "classes": ", ".join(map(str, probe.classes_))}
+    facts = {"probe": type(probe).__name__}
+    if isinstance(probe, RidgeProbe):
+        facts["predicts"] = f"a number (alpha {probe.alpha_:.3g})"
+    else:
+        facts["classes"] = ", ".join(map(str, probe.classes_))
     if place is not None:
         facts["reads"] = f"{place.site} of layer {', '.join(map(str, place.layers))}"
         facts["tokens"] = place.pooling or "all that count, pooled by the probe"
@@ -204,8 +225,8 @@ def _tensors(probe: Any, some: Activations) -> tuple[dict[str, Tensor], dict[str
     if type(probe).__name__ not in _POOLED:
         raise TypeError(f"a {type(probe).__name__} cannot be saved: needed {sorted(_POOLED)}")
     tensors = {
-        "coef": torch.from_numpy(probe.coef_),
-        "intercept": torch.from_numpy(probe.intercept_),
+        "coef": torch.from_numpy(np.atleast_2d(probe.coef_)),
+        "intercept": torch.from_numpy(np.atleast_1d(probe.intercept_)),
     }
     return tensors | {"test.X": torch.from_numpy(np.asarray(some))}, None
 
@@ -229,14 +250,23 @@ def _restored(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:
     probe: Any = _POOLED[header["class"]](**header["params"])
     probe.coef_, probe.intercept_ = tensors["coef"].numpy(), tensors["intercept"].numpy()
     probe.n_features_in_ = probe.coef_.shape[1]
+    if isinstance(probe, RidgeProbe):
+        probe.coef_, probe.intercept_ = probe.coef_[0], float(probe.intercept_[0])
+    for name, value in header["chosen"].items():
+        setattr(probe, name, value)
     return probe
+
+
+def _scores(probe: AnyProbe, X: Any) -> np.ndarray:
+    """Scores of a classifier, or the numbers that a regression predicts."""
+    return probe.predict(X) if isinstance(probe, RidgeProbe) else probe.decision_function(X)
 
 
 def _replayed(probe: Any, tensors: Mapping[str, Tensor]) -> np.ndarray:
     if isinstance(probe, SequenceProbe):
         examples = Examples(X=tensors["test.X"], lengths=tensors["test.lengths"])
         return probe.score_examples(examples)
-    return probe.decision_function(tensors["test.X"].numpy())
+    return _scores(probe, tensors["test.X"].numpy())
 
 
 def _params(probe: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from probes import (
     LinearProbe,
     MassMeanProbe,
     Mean,
+    RidgeProbe,
     RollingAttention,
     SequenceProbe,
     SequenceTraining,
@@ -104,6 +105,29 @@ def test_several_classes_are_kept(planted, card, tmp_path) -> None:
         load_probe(path).probe.predict(planted.at(8)).tolist()
         == probe.predict(planted.at(8)).tolist()
     )
+
+
+def test_a_regression_comes_back_the_same(planted, card, tmp_path) -> None:
+    y = planted.at(8).matrix[:, 3].double().numpy() + np.random.default_rng(0).normal(size=160)
+    probe = RidgeProbe().fit(planted.at(8), y)
+    bare = dataclasses.replace(card, threshold=None, calibration=None, metrics={})
+    path = save_probe(probe, tmp_path / "probe.safetensors", examples=planted.at(8), card=bare)
+    saved = load_probe(path, origin=planted.origin)
+    assert isinstance(saved.probe, RidgeProbe)
+    np.testing.assert_array_equal(saved.probe.predict(planted.at(8)), probe.predict(planted.at(8)))
+    assert (saved.probe.alpha_, saved.probe.intercept_) == (probe.alpha_, probe.intercept_)
+    assert saved.probe.direction_.cosine(probe.direction_) == pytest.approx(1)
+    assert "predicts | a number" in write_card(saved)
+    with pytest.raises(TypeError, match=r"predicts numbers: needed a calibration"):
+        saved.predict_proba(planted.at(8))
+    with pytest.raises(ValueError, match="these activations are"):
+        saved.probe.predict(planted.at(4))
+
+
+def test_the_strength_that_was_chosen_is_kept(planted, card, tmp_path) -> None:
+    probe = LinearProbe().fit(planted.at(8))
+    path = save_probe(probe, tmp_path / "probe.safetensors", examples=planted.at(8), card=card)
+    assert load_probe(path).probe.C_ == probe.C_
 
 
 def test_probe_that_does_not_fit_the_model_refuses(planted, card, tmp_path) -> None:
