@@ -5,7 +5,6 @@ how scores become probabilities, the threshold with the rate it promised and the
 Nothing is pickled, so that loading a probe runs no code of its author.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,12 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from interp import Activations, Origin, Span
-from interp.core.files import write_atomically
+from interp.core.files import load_tensors, save_tensors
 from probes import pooling
 from probes.base import Place, PooledProbe
 from probes.calibration import Calibration, Threshold
@@ -141,8 +138,7 @@ def save_probe(
         "card": _card_to_json(card),
     }
     tensors["test.scores"] = torch.from_numpy(np.asarray(_scores(probe, some), np.float64))
-    content = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    return write_atomically(path, save(content, metadata={"hookscope": json.dumps(header)}))
+    return save_tensors(path, tensors, header)
 
 
 def load_probe(path: str | Path, *, origin: Origin | None = None) -> SavedProbe:
@@ -156,11 +152,7 @@ def load_probe(path: str | Path, *, origin: Origin | None = None) -> SavedProbe:
         ValueError: If the file holds something else, or the test vectors give other scores.
         ModelMismatchError: If the probe was made with another model than `origin`.
     """
-    with safe_open(path, framework="pt") as file:
-        header = json.loads((file.metadata() or {}).get("hookscope", "{}"))
-        if header.get("schema") != _SCHEMA:
-            raise ValueError(f"{path} has schema {header.get('schema')!r}: needed {_SCHEMA!r}")
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    tensors, header = load_tensors(path, schema=_SCHEMA)
     place = _place_from_json(header["place"])
     if origin is not None and place is not None and place.origin is not None:
         place.origin.check(origin, f"probe {Path(path).name}")
