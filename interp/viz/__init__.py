@@ -6,6 +6,7 @@
 | scores of the tokens of a text | `token_strip` |
 | values along layers, steps, doses | `curves` of `Curve` |
 | how well scores separate | `roc` of `RocCurve` |
+| one value against another, example by example | `scatter` |
 | whether probabilities are honest | `reliability` of `ReliabilityCurve` |
 | a table of scores with intervals | `bars` |
 | all of it on one page that opens offline | `Report` |
@@ -20,6 +21,7 @@ from interp.viz.heatmaps import heatmap
 from interp.viz.intervals import bars
 from interp.viz.rates import ReliabilityCurve, RocCurve, reliability, roc
 from interp.viz.report import Report
+from interp.viz.scatter import scatter
 from interp.viz.theme import (
     COLORS,
     CONTROL,
@@ -50,5 +52,6 @@ __all__ = [
     "reliability",
     "rgba",
     "roc",
+    "scatter",
     "token_strip",
 ]
