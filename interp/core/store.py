@@ -125,7 +125,7 @@ class ActivationStore:
             layers=wanted,
             labels=None if header["labels"] is None else np.array(header["labels"]),
             groups=None if header["groups"] is None else np.array(header["groups"]),
-            tokens=self._tokens,
+            tokens=self.tokens,
             pooling=header["key"]["pooling"],
             origin=self.origin,
         )
@@ -147,7 +147,12 @@ class ActivationStore:
             ) from error
 
     @cached_property
-    def _tokens(self) -> Tokens | None:
+    def tokens(self) -> Tokens | None:
+        """The tokens of the rows, `None` if the store holds one row for each example.
+
+        Raises:
+            StoreError: If their file is lost.
+        """
         if self._index["key"]["pooling"] is not None:
             return None
         try:

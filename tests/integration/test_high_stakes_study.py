@@ -4,20 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from hookscope.high_stakes_study import (
-    HighStakesConfig,
-    run_high_stakes_study,
-    sample,
-    threshold_at,
-)
-from interp import HookedModel, Records
+from hookscope.high_stakes.sets import HighStakesConfig, asked, in_text, sample
+from hookscope.high_stakes.study import run_high_stakes_study
+from hookscope.high_stakes.tables import threshold_at
+from interp import HookedModel, Records, extract
 from interp.data import load_fixture
 from probes.high_stakes import HighStakes
 
-CONFIG = HighStakesConfig(
-    layers=(1, 2), max_tokens=24, n_prompted=4, prompts=("single word",), max_chars=80
-)
+CONFIG = HighStakesConfig(layers=(1, 2), max_tokens=64, n_prompted=4, max_chars=80)
 
 
 def _sets() -> HighStakes:
@@ -50,6 +46,16 @@ def test_the_study_runs_and_is_resumed(smollm2: HookedModel, tmp_path: Path) -> 
     costs = result["cost"]
     assert costs["paper_monitor_flops_per_token"] / costs["paper_probe_flops_per_token"] > 1e6
     assert (tmp_path / "results.json").exists()
+
+
+@pytest.mark.model
+def test_the_question_changes_nothing_in_the_text(smollm2: HookedModel) -> None:
+    records = _sets().test["mt"][:3]
+    alone = extract(smollm2, records, layers=2, positions="content")
+    both = extract(smollm2, asked(records), layers=2, positions="content")
+    own = torch.from_numpy(in_text(both.tokens))
+    assert both.tokens.strings[-1].strip() == "are"
+    torch.testing.assert_close(both.matrix[own], alone.matrix, atol=1e-3, rtol=1e-3)
 
 
 def test_samples_are_balanced_and_nested() -> None:

@@ -1,0 +1,1 @@
+"""The high-stakes study: fitted to synthetic pairs, chosen on dev sets, tested elsewhere."""
