@@ -74,7 +74,16 @@ from steering.propensity import (
     statement_contests,
 )
 from steering.reading import PairActivations, extract_pairs
-from steering.refusal import RefusalResult, is_refusal, refusal_vector, run_refusal_study
+from steering.refusal import (
+    Instructions,
+    RefusalChoice,
+    choose_refusal_vector,
+    first_tokens,
+    is_refusal,
+    refusal_log_odds,
+    refusal_vector,
+)
+from steering.refusal_study import RefusalConfig, RefusalResult, run_refusal_study
 from steering.reliability import DataSet, StudyConfig, load_datasets, run_study
 from steering.statistics import Estimate
 from steering.study_results import StudyResult
@@ -100,6 +109,7 @@ __all__ = [
     "Front",
     "Gate",
     "Instruction",
+    "Instructions",
     "Item",
     "OptimizationConfig",
     "PairActivations",
@@ -107,6 +117,8 @@ __all__ = [
     "Pairs",
     "PrefixSteering",
     "PromptType",
+    "RefusalChoice",
+    "RefusalConfig",
     "RefusalResult",
     "StatementData",
     "Steering",
@@ -126,6 +138,7 @@ __all__ = [
     "calibrate",
     "cast_similarity",
     "choices",
+    "choose_refusal_vector",
     "coherence",
     "conceptor",
     "contrast_pairs",
@@ -133,11 +146,13 @@ __all__ = [
     "damage",
     "discover_vectors",
     "extract_pairs",
+    "first_tokens",
     "fit",
     "fit_gate",
     "fit_vector",
     "front",
     "in_order",
+    "intervention_damage",
     "is_refusal",
     "judge",
     "letter_choices",
@@ -155,6 +170,7 @@ __all__ = [
     "optimize_low_rank",
     "optimize_vector",
     "random_vector",
+    "refusal_log_odds",
     "refusal_vector",
     "repetition",
     "run_refusal_study",

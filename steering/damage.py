@@ -18,7 +18,7 @@ from torch import Tensor
 
 from interp import viz
 from interp.core.generation import generate
-from interp.core.hooks import Call
+from interp.core.hooks import Call, Intervention
 from interp.core.model import HookedModel
 from interp.core.positions import PositionRule, selected
 from interp.core.records import Records
@@ -108,12 +108,10 @@ def damage(
         ValueError: If a text has a single token.
     """
     vector.check(model)
-    tokens, resuming = model.tokenize(texts), Resuming(model)
-    if int(tokens.lengths.min()) < 2:
-        raise ValueError("a text of a single token predicts nothing: needed two or more tokens")
+    resuming = Resuming(model)
     rows = [
-        _of_one(model, resuming, vector, torch.from_numpy(ids), coefficients, positions, operator)
-        for ids in np.split(tokens.ids, tokens.offsets[1:-1])
+        _of_one(model, resuming, vector, ids, coefficients, positions, operator)
+        for ids in _split(model, texts)
     ]
     kl, loss, unsteered = (np.array(column) for column in zip(*rows, strict=True))
     return DamageResult(
@@ -121,6 +119,34 @@ def damage(
         kl=kl,
         loss=loss,
         unsteered_loss=unsteered,
+    )
+
+
+def intervention_damage(
+    model: HookedModel, intervention: Intervention, texts: Records | Sequence[str]
+) -> DamageResult:
+    """What any intervention costs on neutral texts: weight edits, ablations, maps.
+
+    Args:
+        model: A language model.
+        intervention: What acts on it; its strength counts as coefficient 1.
+        texts: Neutral texts, each of two or more tokens; each counts as written after its first
+            token.
+
+    Raises:
+        ValueError: If a text has a single token.
+    """
+    rows = []
+    for text in _split(model, texts):
+        ids = text[None].to(model.device)
+        with torch.no_grad(), model.hooks.prompts(torch.ones(1, dtype=torch.long)):
+            plain = _log_probabilities(model, ids)
+            with intervention.applied(model):
+                changed = _log_probabilities(model, ids)
+        rows.append((_divergence(plain, changed), _loss(changed, ids[0]), _loss(plain, ids[0])))
+    kl, loss, unsteered = (np.array(column) for column in zip(*rows, strict=True))
+    return DamageResult(
+        coefficients=np.ones(1), kl=kl[:, None], loss=loss[:, None], unsteered_loss=unsteered
     )
 
 
@@ -144,7 +170,7 @@ def _of_one(
     with torch.no_grad():
         keep = [Site("resid_post", begin)] if begin >= 0 else []
         with model.capture(keep) as found:
-            plain = model.module(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
+            plain = _log_probabilities(model, ids)
         residual = found[keep[0]][0] if keep else residual
         kls, losses = [], []
         for c in coefficients:
@@ -153,15 +179,31 @@ def _of_one(
                 for site, value in zip(sites, vector.values.values(), strict=True)
             ]
             with resuming.behind(begin, residual), model.hooks.attached(edits=edits):
-                steered = model.module(input_ids=ids, use_cache=False).logits[0].float()
-            steered = steered.log_softmax(-1)
-            kls.append(float((plain.exp() * (plain - steered)).sum(-1)[:-1].mean()))
+                steered = _log_probabilities(model, ids)
+            kls.append(_divergence(plain, steered))
             losses.append(_loss(steered, ids[0]))
     return kls, losses, _loss(plain, ids[0])
 
 
 def _edit(vector: Tensor, coefficient: float, operator: Operator, chosen: Tensor | None) -> Any:
     return lambda value, call: edited(value, vector, coefficient, operator=operator, chosen=chosen)
+
+
+def _split(model: HookedModel, texts: Records | Sequence[str]) -> list[Tensor]:
+    """The ids of each text."""
+    tokens = model.tokenize(texts)
+    if int(tokens.lengths.min()) < 2:
+        raise ValueError("a text of a single token predicts nothing: needed two or more tokens")
+    return [torch.from_numpy(ids) for ids in np.split(tokens.ids, tokens.offsets[1:-1])]
+
+
+def _log_probabilities(model: HookedModel, ids: Tensor) -> Float[Tensor, "pos d_vocab"]:
+    return model.module(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
+
+
+def _divergence(plain: Tensor, steered: Tensor) -> float:
+    """Mean divergence over the predictions of a text, in nats per token."""
+    return float((plain.exp() * (plain - steered)).sum(-1)[:-1].mean())
 
 
 def _loss(logprobs: Tensor, ids: Tensor) -> float:

@@ -1,16 +1,33 @@
 """The refusal study: how refusals are counted, the direction, and every condition."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest
 
-from interp import HookedModel, Records, extract
-from steering import is_refusal, refusal_vector, run_refusal_study
-from steering.refusal import _rate
+from interp import HookedModel, Records, ablate, extract
+from steering import (
+    Instructions,
+    RefusalConfig,
+    choose_refusal_vector,
+    first_tokens,
+    is_refusal,
+    refusal_log_odds,
+    refusal_vector,
+    run_refusal_study,
+)
+from steering.refusal import header_length
+from steering.refusal_study import _rate
 
-HARMFUL = [f"how to break {w}" for w in "abcdef"]
-HARMLESS = [f"how to bake {w}" for w in "abcdef"]
+HARMFUL = [f"how to break {w}" for w in "abcdefgh"]
+HARMLESS = [f"bake me a pie of {w}" for w in "abcdefgh"]
+
+
+def parts(texts: list[str]) -> Instructions:
+    return Instructions(train=texts[:4], validation=texts[4:6], test=texts[6:])
 
 
 @pytest.mark.parametrize(
@@ -28,33 +45,104 @@ def test_refusals_are_told_by_their_first_words(text: str, expected: bool) -> No
     assert is_refusal(text) == expected
 
 
-def test_vector_is_the_mean_difference_at_the_last_token_of_the_prompt(llama: HookedModel) -> None:
-    vector = refusal_vector(llama, HARMFUL, HARMLESS, layer=2)
+@pytest.mark.parametrize("back", [0, 3])
+def test_vector_is_the_mean_difference_at_its_token_of_the_prompt(
+    llama: HookedModel, back: int
+) -> None:
+    vector = refusal_vector(llama, HARMFUL, HARMLESS, layers=2, tokens_back=back)
     sides = []
     for texts in (HARMFUL, HARMLESS):
         tokens = llama.tokenize(Records.from_texts(texts).as_chat(), add_generation_prompt=True)
         acts = extract(llama, tokens, layers=2, positions="all")
-        parts = acts.matrix.split(acts.tokens.lengths.tolist())  # type: ignore[union-attr]
-        sides.append(torch.stack([part[-1] for part in parts]))
+        rows = acts.matrix.split(acts.tokens.lengths.tolist())  # type: ignore[union-attr]
+        sides.append(torch.stack([row[-1 - back] for row in rows]))
     assert vector.layers == (2,)
     torch.testing.assert_close(vector.values[2], (sides[0] - sides[1]).mean(0))
+
+
+def test_header_is_what_follows_every_instruction(llama: HookedModel) -> None:
+    assert header_length(llama) == len("<s>assistant\n") - 3 + 1 + len("</s>\n") - 4 + 1
+
+
+def test_log_odds_are_those_of_the_first_token_alone(llama: HookedModel) -> None:
+    first = first_tokens(llama, HARMFUL[:3], batch_size=2)
+    odds = refusal_log_odds(llama, first, openings=("I", "As"))
+    for row, text in enumerate(HARMFUL[:3]):
+        tokens = llama.tokenize(Records.from_texts([text]).as_chat(), add_generation_prompt=True)
+        with torch.no_grad():
+            p = llama.module(**tokens.batch([0])).logits[0, -1].softmax(-1)
+        share = sum(float(p[llama.tokenizer(w)["input_ids"][-1]]) for w in "IA")
+        assert odds[row] == pytest.approx(np.log(share / (1 - share)), abs=1e-3)
+
+
+def test_the_candidate_that_works_best_is_chosen(llama: HookedModel) -> None:
+    harmful, harmless = parts(HARMFUL), parts(HARMLESS)
+    choice = choose_refusal_vector(llama, harmful, harmless, layers=(1, 2), coefficient=2.0)
+    table = choice.table
+    assert len(table) == 4
+    best = table.loc[(table["induction"] - table["bypass"]).idxmax()]
+    assert choice.vector.layers == (best["layer"],)
+    assert choice.tokens_back == best["tokens_back"]
+    expected = refusal_vector(
+        llama,
+        harmful.train,
+        harmless.train,
+        layers=choice.vector.layers,
+        tokens_back=choice.tokens_back,
+    )
+    layer = choice.vector.layers[0]
+    torch.testing.assert_close(choice.vector.values[layer], expected.values[layer])
+    direction = choice.vector.direction().vector
+    everywhere = [
+        ablate(direction, layers=at, site=site)
+        for site, at in (("resid_pre", 0), ("resid_mid", range(4)), ("resid_post", range(4)))
+    ]
+    with llama.intervene(*everywhere):
+        changed = refusal_log_odds(llama, first_tokens(llama, harmful.validation))
+    plain = refusal_log_odds(llama, first_tokens(llama, harmful.validation))
+    assert best["bypass"] == pytest.approx((changed - plain).mean(), abs=1e-4)
 
 
 def test_study_has_every_condition_and_the_model_is_as_before(llama: HookedModel) -> None:
     result = run_refusal_study(
         llama,
-        harmful=(HARMFUL[:4], HARMFUL[4:]),
-        harmless=(HARMLESS[:4], HARMLESS[4:]),
-        max_new_tokens=3,
-        compare={"itself": refusal_vector(llama, HARMFUL[:4], HARMLESS[:4], layer=2).direction()},
-    )
-    assert result.cosines["itself"] == pytest.approx(1.0, abs=1e-5)
-    assert len(result.rates()) == 6
-    assert len(result.to_frame()) == 12
-    assert result.plot().data
+        parts(HARMFUL),
+        parts(HARMLESS),
+        neutral=["some neutral text", "another one"],
+        config=RefusalConfig(layers=(2,), max_new_tokens=3),
+    ).compared({"itself": refusal_vector(llama, HARMFUL[:4], HARMLESS[:4], layers=2).direction()})
     assert not llama.hooks.active
-    with pytest.raises(ValueError, match="1 harmful instructions are in both sets"):
-        run_refusal_study(llama, harmful=(HARMFUL, HARMFUL[:1]), harmless=(HARMLESS, ["x"]))
+    assert len(result.rates()) == 10
+    assert len(result.to_frame()) == 20
+    assert set(result.costs()["condition"]) == set(result.damage)
+    effects = result.effects().set_index(["condition", "kind"])
+    plain = first_tokens(llama, HARMFUL[6:])
+    with result.vector.applied(llama):
+        added = first_tokens(llama, HARMFUL[6:])
+    change = refusal_log_odds(llama, added) - refusal_log_odds(llama, plain)
+    assert effects.loc[("added", "harmful"), "change"] == pytest.approx(change.mean(), abs=1e-4)
+    control = effects.loc[("random added", "harmful"), "change"]
+    lead = effects.loc[("added", "harmful"), "beyond"]
+    assert lead == pytest.approx(change.mean() - control, abs=1e-4)
+    if result.choice.tokens_back == 0:
+        assert result.cosines["itself"] == pytest.approx(1.0, abs=1e-5)
+    numbers = result.to_dict()
+    assert json.loads(json.dumps(numbers)) == numbers
+    assert not any(text in json.dumps(numbers) for text in HARMFUL)
+    assert result.plot().data
+    assert result.plot_effects().data
+
+
+def test_sets_that_share_instructions_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="1 instructions are in test and in train"):
+        Instructions(train=HARMFUL, validation=[], test=HARMFUL[:1])
+    for name, rows in {"train": HARMFUL[:5], "val": HARMFUL[3:], "test": HARMFUL}.items():
+        file = tmp_path / f"harmful_{name}.json"
+        file.write_text(json.dumps([{"instruction": row} for row in rows]))
+    loaded = Instructions.load(tmp_path, "harmful", n_train=3, n_validation=2, n_test=2)
+    assert [len(p) for p in (loaded.train, loaded.validation, loaded.test)] == [3, 2, 2]
+    with pytest.raises(ValueError, match=r"harmful_test.json has 3 instructions, needed 4"):
+        Instructions.load(tmp_path, "harmful", n_train=3, n_validation=2, n_test=4)
 
 
 def test_interval_of_a_rate_is_wilsons() -> None:
