@@ -22,6 +22,7 @@ def read_to_disk(
     *,
     layers: Sequence[int] | None = None,
     site: str = "resid_post",
+    block: int = BLOCK,
     progress: bool = False,
 ) -> dict[str, Activations]:
     """Activations at every piece, kept in a folder as bfloat16.
@@ -32,19 +33,20 @@ def read_to_disk(
         folder: Where the blocks lie; those that are there are not read again.
         layers: Layers, `None` for all; a pass stops behind the last of them.
         site: The site.
+        block: Dialogues of a file; a run that goes on must take as many.
         progress: Show a progress bar.
 
     Raises:
         ValueError: If a block in the folder has other layers, or is of another model.
     """
     folder, parts = Path(folder), []
-    blocks = [dialogues[k : k + BLOCK] for k in range(0, len(dialogues), BLOCK)]
+    blocks = [dialogues[k : k + block] for k in range(0, len(dialogues), block)]
     origin = model.origin
-    for block in tqdm(blocks, disable=not progress, desc=folder.name):
-        name = _digest(block)
+    for some in tqdm(blocks, disable=not progress, desc=folder.name):
+        name = _digest(some)
         paths = {at: folder / f"{name}-{at}.safetensors" for at in STORED}
         if not all(path.exists() for path in paths.values()):
-            read = read_pieces(model, block, site=site, layers=layers, dtype=torch.bfloat16)
+            read = read_pieces(model, some, site=site, layers=layers, dtype=torch.bfloat16)
             for at, path in paths.items():
                 read[at].save(path)
         parts.append({at: _loaded(path, layers, origin) for at, path in paths.items()})

@@ -100,12 +100,23 @@ class Dialogue:
             ('me.',)
         """
 
-        def kept(piece: str) -> str:
-            words_left = [w for w in piece.split() if w.strip(_PUNCTUATION).lower() not in words]
-            return " ".join(words_left) or "..."
+        return self.replacing(dict.fromkeys(words, ""), role=role)
+
+    def replacing(self, words: Mapping[str, str], *, role: str | None = None) -> "Dialogue":
+        """The dialogue with some words replaced; a piece of which nothing is left is an ellipsis.
+
+        Args:
+            words: Other words by the word in lower case, compared without the punctuation around
+                it, which is replaced too.
+            role: Only in the pieces of this role; `None` for all.
+        """
+
+        def changed(piece: str) -> str:
+            new = (words.get(bare(w), w) for w in piece.split())
+            return " ".join(word for word in new if word) or "..."
 
         pieces = tuple(
-            kept(piece) if role in (None, speaker) else piece
+            changed(piece) if role in (None, speaker) else piece
             for piece, speaker in zip(self.pieces, self.roles, strict=True)
         )
         return replace(self, pieces=pieces)
@@ -130,6 +141,11 @@ class Transcript:
     """The instruction and the turns, one on a line, each behind the name of its speaker."""
     bounds: Int[np.ndarray, "piece 2"]
     """First letter of each piece in the text, and the one behind it."""
+
+
+def bare(word: str) -> str:
+    """A word in lower case, without the punctuation around it."""
+    return word.strip(_PUNCTUATION).lower()
 
 
 def transcribe(dialogue: Dialogue, *, instruction: str = INSTRUCTION) -> Transcript:

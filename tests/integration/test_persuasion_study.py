@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hookscope.persuasion_reading import read_to_disk
-from hookscope.persuasion_study import run_persuasion_study
+from hookscope.persuasion_study import PersuasionConfig, run_persuasion_study
 from interp import HookedModel
 from probes.persuasion_for_good import AGREE, PersuasionForGood
 from probes.transcripts import PERSUADEE, PERSUADER, Dialogue, read_pieces
@@ -49,7 +49,8 @@ def test_reading_goes_on_where_it_stopped(smollm2: HookedModel, tmp_path: Path) 
 
 def test_the_study_runs_on_made_up_dialogues(smollm2: HookedModel, tmp_path: Path) -> None:
     data = PersuasionForGood(annotated=tuple(map(_made_up, range(12))), others=())
-    study = run_persuasion_study(data, tmp_path, smollm2, layers=[1])
+    config = PersuasionConfig(layers=(1,), n_devices=6, n_prompted=4)
+    study = run_persuasion_study(data, tmp_path, smollm2, config=config)
     strategy = study.frame("strategy").set_index("method")
     assert strategy.loc["layer 1, mean", "value"] > 0.9
     errors = study.frame("turn of persuasion").set_index("method")["error"]

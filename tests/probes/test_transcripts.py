@@ -45,6 +45,13 @@ def test_words_are_left_out_for_one_role_only() -> None:
     assert TWO.without({"hello"}).pieces[0] == "..."
 
 
+def test_words_are_turned_around_and_nothing_else_changes() -> None:
+    changed = TWO.replacing({"no": "yes", "not": ""}, role=PERSUADEE)
+    assert changed.pieces == ("Hello.", "Will you give?", "yes I will", "A pity.")
+    assert (changed.turns, changed.roles) == (TWO.turns, TWO.roles)
+    assert TWO.replacing({}) == TWO
+
+
 def test_a_piece_alone_has_no_context() -> None:
     assert transcribe(TWO.alone(2), instruction="").text == "Persuadee: No, I will not."
 
