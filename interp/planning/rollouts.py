@@ -30,7 +30,7 @@ from interp.planning.resnet import ResNet
 KINDS = ("pool", "input_gate", "forget_gate", "output_gate", "candidate", "cell", "hidden")
 """What can be read of a DRC at every layer and tick."""
 
-Steer = Callable[[Levels, Int[np.ndarray, " game"]], Intervention]
+Steer = Callable[[Levels, Int[np.ndarray, " game"]], Sequence[Intervention]]
 """From the boards of the games that go on, and which games these are, to what acts in this step."""
 
 
@@ -172,7 +172,7 @@ def play_episodes(
         levels: The levels.
         think_steps: No-ops at the start, on which the agent computes but does not move.
         limit: Steps after thinking at which an episode ends unsolved.
-        steer: Gives the intervention of each step; without it the agent plays as it is.
+        steer: Gives the interventions of each step; without it the agent plays as it is.
 
     Returns:
         One episode for each level.
@@ -188,7 +188,7 @@ def play_episodes(
         games = np.flatnonzero(~solved)
         if not len(games):
             break
-        edit = nullcontext() if steer is None else model.intervene(steer(boards[-1][games], games))
+        edit = nullcontext() if steer is None else model.intervene(*steer(boards[-1][games], games))
         with edit:
             output = agent(batch.observe()[games].to(state.device), state[:, :, games])
         state[:, :, games] = output.state.to(state.dtype)
