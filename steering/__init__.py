@@ -7,8 +7,9 @@
 | how does it act? | `SteeringVector.applied` with one of `operators`, a position rule, a `Gate` |
 | several at once? | `model.intervene(first.steering(), second.steering())` or `in_order` |
 | without hooks? | `bake_addition`, `bake_ablation` |
-| a matrix instead? | `AffineSteering` with `match_moments`, `nullspace`, `conceptor`, `spectral` |
-| found by its effect? | `optimize_vector`, `optimize_low_rank`, `discover_vectors` |
+| a map instead? | `MapSteering` with `match_moments`, `nullspace`, `spectral_edit`, ... |
+| found by its effect? | `optimize_vector`, `optimize_rank_one`, `optimize_low_rank` |
+| without labels? | `discover_vectors` |
 | do the pairs agree? | `coherence` |
 | does it steer? | `sweep` of `choices` or `statement_contests`; `judge` with `random_vector` |
 | what does it cost? | `damage`, `calibrate`, `front`, `repetition` |
@@ -24,7 +25,7 @@
 from steering import methods, operators
 from steering.affine import (
     AffineMap,
-    AffineSteering,
+    MapSteering,
     conceptor,
     low_rank,
     match_moments,
@@ -55,15 +56,16 @@ from steering.damage import (
     front,
     repetition,
 )
+from steering.discovery import discover_vectors
 from steering.fitting import fit, fit_vector
-from steering.gating import Gate, cast_similarity, cosine_similarity, fit_gate
+from steering.gating import Gate, JoinedGate, cast_similarity, cosine_similarity, fit_gate
 from steering.items import Item, balanced, load_items, split_items
 from steering.optimizing import (
     OptimizationConfig,
     bipo,
-    discover_vectors,
     likelihood,
     optimize_low_rank,
+    optimize_rank_one,
     optimize_vector,
 )
 from steering.propensity import (
@@ -85,6 +87,8 @@ from steering.refusal import (
 )
 from steering.refusal_study import RefusalConfig, RefusalResult, run_refusal_study
 from steering.reliability import DataSet, StudyConfig, load_datasets, run_study
+from steering.rotation import PseudoRotation, fit_pseudo_rotation
+from steering.spectral_editing import SpectralEdit, spectral_edit
 from steering.statistics import Estimate
 from steering.study_results import StudyResult
 from steering.sweep_results import SweepResult, merged
@@ -96,7 +100,6 @@ __all__ = [
     "COEFFICIENTS",
     "PROMPT_TYPES",
     "AffineMap",
-    "AffineSteering",
     "Baked",
     "Calibration",
     "CoherenceReport",
@@ -111,15 +114,19 @@ __all__ = [
     "Instruction",
     "Instructions",
     "Item",
+    "JoinedGate",
+    "MapSteering",
     "OptimizationConfig",
     "PairActivations",
     "PairLint",
     "Pairs",
     "PrefixSteering",
     "PromptType",
+    "PseudoRotation",
     "RefusalChoice",
     "RefusalConfig",
     "RefusalResult",
+    "SpectralEdit",
     "StatementData",
     "Steering",
     "SteeringVector",
@@ -149,6 +156,7 @@ __all__ = [
     "first_tokens",
     "fit",
     "fit_gate",
+    "fit_pseudo_rotation",
     "fit_vector",
     "front",
     "in_order",
@@ -168,6 +176,7 @@ __all__ = [
     "nullspace",
     "operators",
     "optimize_low_rank",
+    "optimize_rank_one",
     "optimize_vector",
     "random_vector",
     "refusal_log_odds",
@@ -176,6 +185,7 @@ __all__ = [
     "run_refusal_study",
     "run_study",
     "spectral",
+    "spectral_edit",
     "split_items",
     "statement_contests",
     "statements",

@@ -1,19 +1,19 @@
-"""Affine edits and projections: operators that are a matrix and an offset instead of a vector.
+"""Maps: edits that are a matrix and an offset, or any function, instead of a vector.
 
 | fit | h becomes | paper |
 |---|---|---|
 | `match_moments` | mean and covariance of the target | MiMiC (Singh et al. 2024, 2402.09631) |
 | `nullspace` | its part outside the span of some directions | INLP (Ravfogel et al. 2020) |
 | `conceptor` | C h, a soft projection on where a class lies | Postmus and Abreu 2024, 2410.16314 |
-| `spectral` | its part along what two sets share | SEA (Qiu et al. 2024, 2405.09719) |
+| `spectral` | its part along what two sets share | SEA (Qiu et al. 2024, 2405.09719), one half |
 | `low_rank` | h + R^T (W h + b - R h) | LoReFT (Wu et al. 2024, 2404.03592) |
 
-A coefficient c moves c of the way: h + c (M h + b - h); 0 changes nothing, 1 is the map itself.
+A coefficient c moves c of the way: h + c (map(h) - h); 0 changes nothing, 1 is the map itself.
 Matching moments of two classes moves *every* example, those of the target class too, unless a gate
 is used; and d x d matrices need more examples than dimensions, or shrinkage decides the outcome.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,8 +23,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.core.hooks import Call, Hookable
-from interp.core.positions import PositionRule, check_rule, selected
+from interp.core.positions import PositionRule, check_rule
+from steering.applying import State, chosen_tokens, watched
+from steering.gating import Gate, JoinedGate
 
+Map = Callable[[Tensor], Tensor]
+"""From activations, shape (*batch, feature), to activations."""
 Matrix = Float[Tensor, "example feature"]
 Other = Float[Tensor, "other_example feature"]
 
@@ -44,17 +48,19 @@ class AffineMap:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class AffineSteering:
-    """Affine maps at some layers, as an intervention."""
+class MapSteering:
+    """Maps at some layers, as an intervention."""
 
-    maps: Mapping[int, AffineMap]
-    """The map of each layer."""
+    maps: Mapping[int, Map]
+    """The map of each layer: an `AffineMap`, or any function of the activations."""
     site: str = "resid_post"
     """Name of the site."""
     coefficient: float = 1.0
     """How much of the way activations are moved."""
     positions: PositionRule = "all"
     """At which tokens it acts."""
+    gate: Gate | JoinedGate | None = None
+    """Which examples are steered; all of them without a gate."""
 
     def __post_init__(self) -> None:
         """Check that there is something to apply."""
@@ -68,17 +74,19 @@ class AffineSteering:
 
         Raises:
             HookNotFoundError: If the model lacks the site or a layer.
+            ValueError: If the gate reads above a steered layer.
         """
         sites = model.hooks.sites.at(self.site, tuple(self.maps))
-        edits = [
-            (site, partial(self._edit, which))
-            for site, which in zip(sites, self.maps.values(), strict=True)
-        ]
-        with model.hooks.attached(edits=edits):
-            yield
+        with watched(model, self.gate, sites) as state:
+            edits = [
+                (site, partial(self._edit, which, state))
+                for site, which in zip(sites, self.maps.values(), strict=True)
+            ]
+            with model.hooks.attached(edits=edits):
+                yield
 
-    def _edit(self, which: AffineMap, value: Tensor, call: Call) -> Tensor:
-        chosen = selected(self.positions, call)
+    def _edit(self, which: Map, state: State | None, value: Tensor, call: Call) -> Tensor:
+        chosen = chosen_tokens(self.positions, state, value, call)
         changed = (value + self.coefficient * (which(value) - value)).to(value.dtype)
         return changed if chosen is None else torch.where(chosen[..., None], changed, value)
 

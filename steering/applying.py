@@ -7,19 +7,23 @@ rules, which mean the same with and without a KV cache, with padding, and alone 
 Gradients flow through it, to the model's inputs and to vectors that require them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.core.hooks import Call, Hookable, Intervention
 from interp.core.positions import PositionRule, check_rule, selected
-from steering.gating import Gate, GateState, check_order
+from interp.core.sites import Site
+from steering.gating import Gate, GateState, JoinedGate, JoinedState, check_order
 from steering.operators import Operator, add
+
+State = GateState | JoinedState
+"""The decision of a gate on the batch that runs now."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,7 +40,7 @@ class Steering:
     """At which tokens it acts."""
     operator: Operator = field(default=add)
     """What is done with the vector."""
-    gate: Gate | None = None
+    gate: Gate | JoinedGate | None = None
     """Which examples are steered; all of them without a gate."""
 
     def __post_init__(self) -> None:
@@ -54,25 +58,46 @@ class Steering:
             ValueError: If the gate reads above a steered layer.
         """
         sites = model.hooks.sites.at(self.site, tuple(self.values))
-        with ExitStack() as stack:
-            state = None
-            if self.gate is not None:
-                check_order(model, self.gate, sites)
-                state = stack.enter_context(self.gate.watching(model))
+        with watched(model, self.gate, sites) as state:
             edits = [
                 (site, partial(self._edit, vector, state))
                 for site, vector in zip(sites, self.values.values(), strict=True)
             ]
-            stack.enter_context(model.hooks.attached(edits=edits))
-            yield
+            with model.hooks.attached(edits=edits):
+                yield
 
-    def _edit(self, vector: Tensor, state: GateState | None, value: Tensor, call: Call) -> Tensor:
+    def _edit(self, vector: Tensor, state: State | None, value: Tensor, call: Call) -> Tensor:
         """The value with the operator applied at the chosen tokens of the chosen examples."""
-        chosen = selected(self.positions, call)
-        if state is not None and state.is_open is not None:
-            is_open = state.is_open[:, None].to(value.device)
-            chosen = is_open.expand(value.shape[:2]) if chosen is None else chosen & is_open
+        chosen = chosen_tokens(self.positions, state, value, call)
         return edited(value, vector, self.coefficient, operator=self.operator, chosen=chosen)
+
+
+@contextmanager
+def watched(
+    model: Hookable, gate: Gate | JoinedGate | None, sites: Sequence[Site]
+) -> Iterator[State | None]:
+    """The state of a gate that reads before anything at these sites is changed, if there is one.
+
+    Raises:
+        ValueError: If the gate reads above them.
+    """
+    if gate is None:
+        yield None
+        return
+    check_order(model, gate, sites)
+    with gate.watching(model) as state:
+        yield state
+
+
+def chosen_tokens(
+    positions: PositionRule, state: State | None, value: Tensor, call: Call
+) -> Bool[Tensor, "batch pos"] | None:
+    """The tokens that a position rule picks, of the examples for which a gate is open."""
+    chosen = selected(positions, call)
+    if state is not None and state.is_open is not None:
+        is_open = state.is_open[:, None].to(value.device)
+        chosen = is_open.expand(value.shape[:2]) if chosen is None else chosen & is_open
+    return chosen
 
 
 def edited(

@@ -3,14 +3,14 @@
 The decision is made on the prompt, at a layer at or below the steered ones, once for each example:
 in cached decoding while the prompt is read, without a cache from the same prompt positions in every
 pass, so that both give the same text. CAST (Lee et al. 2025, 2409.05907) is the gate with
-`cast_similarity`; a probe's score is any other function.
+`cast_similarity`; a probe's score is any other function. Gates join: `harmful & ~fiction`.
 
 A gate is as good as its score: on prompts unlike those that set its threshold it is a guess.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -45,6 +45,23 @@ class Gate:
     skip_first: bool = True
     """Leave the first token out of the mean: its activations are unlike all others."""
 
+    def __and__(self, other: "Gate | JoinedGate") -> "JoinedGate":
+        """Open where both are."""
+        return JoinedGate((self, other), "all")
+
+    def __or__(self, other: "Gate | JoinedGate") -> "JoinedGate":
+        """Open where either is."""
+        return JoinedGate((self, other), "any")
+
+    def __invert__(self) -> "Gate":
+        """Open where this one is closed; at the threshold itself both are closed."""
+        return replace(self, opens="below" if self.opens == "above" else "above")
+
+    @property
+    def leaves(self) -> tuple["Gate", ...]:
+        """The gate itself, as `JoinedGate` has several."""
+        return (self,)
+
     def decide(self, pooled: Float[Tensor, "batch feature"]) -> Bool[Tensor, " batch"]:
         """Which examples are steered, from the mean activation of each prompt."""
         scores = self.score(pooled.float())
@@ -57,6 +74,61 @@ class Gate:
         (site,) = model.hooks.sites.at(self.site, self.layer)
         with model.hooks.attached(edits=[(site, state.watch)]):
             yield state
+
+
+@dataclass(frozen=True)
+class JoinedGate:
+    """Several gates as one: conditions joined by "and" and "or"."""
+
+    parts: tuple["Gate | JoinedGate", ...]
+    """The gates, which may read different layers."""
+    rule: Literal["all", "any"]
+    """Whether all of them must be open, or one is enough."""
+
+    def __and__(self, other: "Gate | JoinedGate") -> "JoinedGate":
+        """Open where both are."""
+        return JoinedGate((self, other), "all")
+
+    def __or__(self, other: "Gate | JoinedGate") -> "JoinedGate":
+        """Open where either is."""
+        return JoinedGate((self, other), "any")
+
+    def __invert__(self) -> "JoinedGate":
+        """Open where this one is closed: De Morgan."""
+        other = "any" if self.rule == "all" else "all"
+        return JoinedGate(tuple(~part for part in self.parts), other)
+
+    @property
+    def leaves(self) -> tuple[Gate, ...]:
+        """The gates that read something."""
+        return tuple(leaf for part in self.parts for leaf in part.leaves)
+
+    @contextmanager
+    def watching(self, model: Hookable) -> Iterator["JoinedState"]:
+        """Read prompts while the model runs, and keep the decision for each example."""
+        with ExitStack() as stack:
+            states = [stack.enter_context(part.watching(model)) for part in self.parts]
+            yield JoinedState(tuple(states), self.rule)
+
+
+@dataclass(frozen=True)
+class JoinedState:
+    """The decision of joined gates on the batch that runs now."""
+
+    parts: tuple["GateState | JoinedState", ...]
+    """The decisions that are joined."""
+    rule: Literal["all", "any"]
+    """How."""
+
+    @property
+    def is_open(self) -> Bool[Tensor, " batch"] | None:
+        """For each example of the batch, whether it is steered; `None` before the first pass."""
+        found = [part.is_open for part in self.parts]
+        known = [decision for decision in found if decision is not None]
+        if len(known) < len(found):
+            return None
+        stacked = torch.stack(known)
+        return stacked.all(dim=0) if self.rule == "all" else stacked.any(dim=0)
 
 
 @dataclass(kw_only=True)
@@ -172,16 +244,17 @@ def _best_threshold(positive: np.ndarray, negative: np.ndarray) -> tuple[float, 
     return float(cuts[best]), float((above[best] + below[best]) / 2)
 
 
-def check_order(model: Hookable, gate: Gate, sites: Sequence[Site]) -> None:
+def check_order(model: Hookable, gate: Gate | JoinedGate, sites: Sequence[Site]) -> None:
     """Refuse a gate that would be read above the layers it decides about.
 
     Raises:
         ValueError: If it would.
     """
-    (read,) = model.hooks.sites.at(gate.site, gate.layer)
     order = list(model.hooks.sites)
     first = min(sites, key=order.index)
-    if order.index(read) > order.index(first):
-        raise ValueError(
-            f"the gate reads {read}, but steering begins at {first}: read at or below it"
-        )
+    for leaf in gate.leaves:
+        (read,) = model.hooks.sites.at(leaf.site, leaf.layer)
+        if order.index(read) > order.index(first):
+            raise ValueError(
+                f"the gate reads {read}, but steering begins at {first}: read at or below it"
+            )

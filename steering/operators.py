@@ -12,9 +12,10 @@ arguments is an operator.
 | `ablate_then_add` | h - (h·u) u + c v | the part along u is exactly c times that of v |
 | `clamp` | the part along u is at least c times that of v | feature clamping |
 | `amplify` | h + c (h·u) u | rescaling what is there |
-| `rotate` | h turned towards u by c right angles, length kept | HPR (Pham and Nguyen 2024) |
+| `rotate` | h turned towards u by c right angles, at most onto it, length kept | |
+| `turn` | h turned towards u by c radians, and past it | HPR (Pham and Nguyen 2024, 2409.10053) |
 
-At c = 0, `add`, `add_keeping_norm`, `ablate`, `amplify` and `rotate` change nothing.
+At c = 0, `add`, `add_keeping_norm`, `ablate`, `amplify`, `rotate` and `turn` change nothing.
 `ablate_then_add` and `clamp` set a value rather than shift it: c = 0 asks for a component of zero.
 None of them says that the model *uses* the direction, or that h stays where the model was trained.
 """
@@ -101,15 +102,29 @@ def rotate(
 
     A negative coefficient turns away from it, at most onto its opposite.
     """
+    return _turned(value, vector, coefficient * (math.pi / 2), at_most=math.pi)
+
+
+def turn(
+    value: Float[Tensor, "*batch feature"],
+    vector: Float[Tensor, "*head feature"],
+    angle: Coefficient,
+) -> Float[Tensor, "*batch feature"]:
+    """Turn the activation towards the vector by an angle in radians, even past it; length kept."""
+    return _turned(value, vector, angle, at_most=None)
+
+
+def _turned(value: Tensor, vector: Tensor, by: Coefficient, *, at_most: float | None) -> Tensor:
+    """A rotation in the plane of each activation and the vector, maybe stopped at the vector."""
     direction = _unit(vector)
     along = _component(value, direction)
     across = value - along * direction
     height = across.norm(dim=-1, keepdim=True)
-    angle = torch.atan2(height, along)
-    turned = (angle - coefficient * (math.pi / 2)).clamp(0.0, math.pi)
+    angle = torch.atan2(height, along) - by
+    angle = angle if at_most is None else angle.clamp(0.0, at_most)
     length = torch.hypot(along, height)
     sideways = across / height.clamp(min=torch.finfo(value.dtype).tiny)
-    return length * (turned.cos() * direction + turned.sin() * sideways)
+    return length * (angle.cos() * direction + angle.sin() * sideways)
 
 
 def _unit(vector: Tensor) -> Tensor:

@@ -3,9 +3,10 @@
 - `optimize_vector` with `likelihood`: cross-entropy of the wanted answers (Subramani et al. 2022).
 - `optimize_vector` with `bipo`: preference in both directions of v (BiPO, Cao et al. 2024,
   2406.00045).
+- `optimize_rank_one`: cross-entropy, and detection by the same vector (ReFT-r1, Wu et al. 2025,
+  2501.17148).
 - `optimize_low_rank`: cross-entropy under h + R^T (W h + b - R h) (LoReFT, Wu et al. 2024,
   2404.03592).
-- `discover_vectors`: change of later activations, no labels (MELBO, Mack and Turner 2024).
 
 Only vectors are trained: the model's weights are left alone and get no gradients. An optimized
 vector raises exactly what it was trained to raise, on those prompts; many unrelated vectors do
@@ -13,19 +14,18 @@ vector raises exactly what it was trained to raise, on those prompts; many unrel
 represents it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.core.hooks import Call
 from interp.core.interventions import SiteEdit, edit
 from interp.core.model import HookedModel
 from interp.core.positions import PositionRule, Window
-from interp.core.records import Records
 from interp.core.seeds import generator
 from interp.core.sites import Site
 from steering.affine import AffineMap, low_rank
@@ -118,6 +118,88 @@ def optimize_vector(
     )
 
 
+def optimize_rank_one(
+    model: HookedModel,
+    contests: Contests,
+    *,
+    layer: int,
+    top_k: int = 8,
+    sparsity: float = 5e-3,
+    config: OptimizationConfig | None = None,
+) -> SteeringVector:
+    """A vector that detects and steers: ReFT-r1.
+
+    In training, h becomes h + m w at every token, where w has norm 1 and m is the mean of the
+    `top_k` largest detections relu(h . w) of the text; detections other than these are pushed to 0.
+    The result is w at the length of the largest detection in the training texts, to be added like
+    any other vector; its direction is the detector.
+
+    Args:
+        model: A language model; it is not changed.
+        contests: Prompts with two continuations each; the negative ones are not used.
+        layer: Layer after whose block it acts.
+        top_k: Detections that set the strength in training.
+        sparsity: Weight of the mean absolute value of the other detections, in units of the norm of
+            the residual stream.
+        config: Steps and rate; `max_norm` and `positions` do not apply.
+    """
+    config = config or OptimizationConfig()
+    data, d = _Batches(model, contests, config), int(model.d_model or 0)
+    scale = data.residual_norm(layer)
+    vector = torch.zeros(d).normal_(generator=generator(config.seed, "rank one"))
+    vector = (vector / vector.norm()).requires_grad_()
+    optimizer = torch.optim.Adam([vector], lr=config.learning_rate / d**0.5)
+    largest = 0.0
+    for step in range(config.n_steps):
+        others: list[Tensor] = []
+        peaks: list[float] = []
+
+        def change(value: Tensor, call: Call, others: list = others, peaks: list = peaks) -> Tensor:
+            changed, top, rest = rank_one_edit(value, vector, call.mask, top_k=top_k)
+            others.append(rest)
+            peaks.append(float(top.detach().max()))
+            return changed
+
+        loss = -data.scores(data.rows(step), edit(change, layers=layer))[0].mean()
+        _step(optimizer, [vector], loss + sparsity * others[0] / scale)
+        with torch.no_grad():
+            vector.div_(vector.norm())
+        largest = max(largest, *peaks)
+    return SteeringVector(
+        values={layer: largest * vector.detach()},
+        norms={layer: scale},
+        origin=model.origin,
+        provenance={"method": "ReFT-r1", "top_k": top_k, "largest_detection": largest},
+    )
+
+
+def rank_one_edit(
+    value: Float[Tensor, "batch pos feature"],
+    vector: Float[Tensor, " feature"],
+    mask: Bool[Tensor, "batch pos"] | None,
+    *,
+    top_k: int,
+) -> tuple[Float[Tensor, "batch pos feature"], Float[Tensor, "batch k"], Float[Tensor, ""]]:
+    """The edit of ReFT-r1 in training: new activations, top detections, mean of the others.
+
+    Args:
+        value: Activations.
+        vector: The vector, used with norm 1.
+        mask: Which tokens are real; `None` for all.
+        top_k: Detections that set the strength.
+    """
+    unit = (vector / vector.norm()).to(value)
+    found = torch.relu(value @ unit)
+    mask = torch.ones_like(found, dtype=torch.bool) if mask is None else mask
+    found = found * mask
+    top = found.topk(min(top_k, found.shape[1]), dim=-1)
+    n_real = mask.sum(-1).clamp(max=top_k)  # texts shorter than that have fewer
+    strength = top.values.sum(-1) / n_real
+    others = found.sum() - top.values.sum()
+    n_others = (mask.sum() - n_real.sum()).clamp(min=1)
+    return value + strength[:, None, None] * unit, top.values, others / n_others
+
+
 def optimize_low_rank(
     model: HookedModel,
     contests: Contests,
@@ -153,63 +235,6 @@ def optimize_low_rank(
     with torch.no_grad():
         made = low_rank(torch.linalg.qr(rotation.mT)[0].mT, weight, bias)
     return AffineMap(matrix=made.matrix.detach(), offset=made.offset.detach())
-
-
-def discover_vectors(
-    model: HookedModel,
-    prompts: Records | Sequence[str],
-    *,
-    layer: int,
-    target_layer: int,
-    n_vectors: int = 4,
-    radius: float = 0.3,
-    n_steps: int = 40,
-    seed: int = 0,
-) -> list[SteeringVector]:
-    """Vectors that change later activations most, found without labels, mutually orthogonal.
-
-    What they do must be read off the texts that they give; most do nothing that has a name.
-
-    Args:
-        model: A language model; it is not changed.
-        prompts: Some prompts.
-        layer: Layer after whose block they are added.
-        target_layer: Layer whose activations they change.
-        n_vectors: How many.
-        radius: Norm of each, in units of the residual norm.
-        n_steps: Steps of gradient ascent.
-        seed: Where the ascent begins.
-
-    Raises:
-        ValueError: If the target layer is not above the layer.
-    """
-    if target_layer <= layer:
-        raise ValueError(f"target_layer={target_layer} is not above layer={layer}")
-    tokens = model.tokenize(prompts, add_generation_prompt=True)
-    batch = {name: x.to(model.device) for name, x in tokens.batch(range(len(tokens))).items()}
-    mask = batch["attention_mask"].bool()
-    mask[:, 0] = False  # the first token is unlike all others
-    plain, scale = _target(model, batch, None, layer, target_layer, mask)
-    found: list[Tensor] = []
-    for number in range(n_vectors):
-        start = torch.empty(plain.shape[-1]).normal_(generator=generator(seed, "melbo", number))
-        vector = _on_sphere(start, found, radius * scale)
-        for _ in range(n_steps):
-            vector.requires_grad_()
-            steered, _ = _target(model, batch, vector, layer, target_layer, mask)
-            (slope,) = torch.autograd.grad((steered - plain).norm(dim=-1).mean(), [vector])
-            ahead = vector.detach() + 0.3 * radius * scale * slope / slope.norm().clamp(min=1e-12)
-            vector = _on_sphere(ahead, found, radius * scale)
-        found.append(vector.detach())
-    return [
-        SteeringVector(
-            values={layer: vector},
-            norms={layer: scale},
-            origin=model.origin,
-            provenance={"method": "unsupervised", "number": number, "target_layer": target_layer},
-        )
-        for number, vector in enumerate(found)
-    ]
 
 
 class _Batches:
@@ -285,36 +310,3 @@ def _limit(vector: Tensor, config: OptimizationConfig, scale: float) -> None:
 
 def _mapped(made: AffineMap, value: Tensor, call: Call) -> Tensor:
     return made(value)
-
-
-def _target(
-    model: HookedModel,
-    batch: dict[str, Tensor],
-    vector: Tensor | None,
-    layer: int,
-    target_layer: int,
-    mask: Tensor,
-) -> tuple[Float[Tensor, "token d_model"], float]:
-    """Activations of the target layer at the chosen tokens, and the residual norm at the layer."""
-    found: dict[int, Tensor] = {}
-    reads = [
-        (Site("resid_post", k), lambda value, call, k=k: found.__setitem__(k, value))
-        for k in (layer, target_layer)
-    ]
-    values = torch.zeros(int(model.d_model or 0)) if vector is None else vector
-    with (
-        torch.set_grad_enabled(vector is not None),
-        Steering(values={layer: values}).applied(model),
-        model.hooks.attached(reads=reads),
-    ):
-        model.body(**batch, use_cache=False)
-    norm = float(found[layer].detach()[mask].float().norm(dim=-1).mean())
-    return found[target_layer][mask].float(), norm
-
-
-def _on_sphere(vector: Tensor, others: list[Tensor], norm: float) -> Tensor:
-    """A vector orthogonal to others, with a norm."""
-    vector = vector.detach().clone()
-    for other in others:
-        vector -= (vector @ other) / (other @ other) * other
-    return vector * (norm / vector.norm())

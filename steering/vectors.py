@@ -27,7 +27,7 @@ from interp.core.model import HookedModel
 from interp.core.origin import Origin
 from interp.core.positions import PositionRule
 from steering.applying import Steering
-from steering.gating import Gate
+from steering.gating import Gate, JoinedGate
 from steering.operators import Operator, add
 
 _SCHEMA = "hookscope.steering_vector/1"
@@ -189,7 +189,7 @@ class SteeringVector:
         positions: PositionRule = "all",
         operator: Operator = add,
         unit: Unit = "raw",
-        gate: Gate | None = None,
+        gate: Gate | JoinedGate | None = None,
     ) -> Steering:
         """The intervention that applies this vector, for `model.intervene` and `in_order`.
 
@@ -220,7 +220,7 @@ class SteeringVector:
         positions: PositionRule = "all",
         operator: Operator = add,
         unit: Unit = "raw",
-        gate: Gate | None = None,
+        gate: Gate | JoinedGate | None = None,
     ) -> AbstractContextManager[None]:
         """A context in which the model is steered; the arguments are those of `steering`.
 

@@ -15,7 +15,7 @@ from steering import Instructions, RefusalConfig, RefusalResult, run_refusal_stu
 
 N_NULL = 50
 """Directions of permuted labels that the cosine with a probe is compared with."""
-SHORTEST, N_NEUTRAL = 400, 16
+SHORTEST, N_NEUTRAL = 400, 6
 """Letters of a neutral paragraph at least, and number of paragraphs."""
 
 

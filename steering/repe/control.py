@@ -8,12 +8,12 @@ from interp.core.hooks import Hookable, Intervention
 from interp.core.interventions import ablate
 from interp.core.model import HookedModel
 from interp.core.positions import PositionRule
-from steering.affine import AffineSteering
+from steering.affine import MapSteering
 from steering.applying import PrefixSteering, in_order
 from steering.baking import bake_ablation, bake_addition
-from steering.gating import Gate
+from steering.gating import Gate, JoinedGate
 from steering.operators import Operator, add
-from steering.repe.operationalization import AffineMaps, Concept, PositionDifferences
+from steering.repe.operationalization import Concept, Maps, PositionDifferences
 from steering.vectors import SteeringVector, Unit
 
 Control = Callable[[Concept, float], Intervention]
@@ -25,7 +25,7 @@ def steer(
     *,
     positions: PositionRule = "all",
     unit: Unit = "raw",
-    gate: Gate | None = None,
+    gate: Gate | JoinedGate | None = None,
 ) -> Control:
     """Act on activations with an operator, at some positions, maybe behind a gate."""
 
@@ -51,14 +51,18 @@ def ablate_everywhere() -> Control:
     return control
 
 
-def transform(*, positions: PositionRule = "all") -> Control:
-    """Apply affine maps at some positions."""
+def transform(*, positions: PositionRule = "all", gate: Gate | JoinedGate | None = None) -> Control:
+    """Apply maps at some positions, maybe behind a gate."""
 
     def control(concept: Concept, coefficient: float) -> Intervention:
-        if not isinstance(concept, AffineMaps):
-            raise TypeError(f"a {type(concept).__name__} is no affine map: use steer()")
-        return AffineSteering(
-            maps=concept.maps, site=concept.site, coefficient=coefficient, positions=positions
+        if not isinstance(concept, Maps):
+            raise TypeError(f"a {type(concept).__name__} is no map: use steer()")
+        return MapSteering(
+            maps=concept.maps,
+            site=concept.site,
+            coefficient=coefficient,
+            positions=positions,
+            gate=gate,
         )
 
     return control

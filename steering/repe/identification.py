@@ -5,27 +5,42 @@ sides (input reading), or vectors that were optimized on the output or found wit
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
+from interp.core.activations import Activations
 from interp.core.extraction import extract
 from interp.core.model import HookedModel
+from interp.core.records import Records
 from interp.core.tokens import Selection
 from steering.affine import AffineMap
 from steering.contrast import Pairs
+from steering.discovery import discover_vectors
 from steering.optimizing import (
     Loss,
     OptimizationConfig,
     bipo,
-    discover_vectors,
     optimize_low_rank,
+    optimize_rank_one,
     optimize_vector,
 )
 from steering.propensity import Contests
 from steering.reading import PairActivations, extract_pairs
 from steering.vectors import SteeringVector
 
-Reading = PairActivations | SteeringVector | AffineMap | Tensor
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NeutralReading:
+    """Activations of pairs and of the model's own texts between them."""
+
+    pairs: PairActivations
+    """Both sides."""
+    neutral: Activations
+    """One row for each pair, at the same layers."""
+
+
+Reading = PairActivations | NeutralReading | SteeringVector | AffineMap | Tensor
 """Activations of pairs, or what was found directly."""
 Identification = Callable[[HookedModel, Pairs], Reading]
 """From a model and pairs to a reading."""
@@ -47,6 +62,35 @@ def reading_inputs(
 
     def identify(model: HookedModel, pairs: Pairs) -> Reading:
         return extract_pairs(model, pairs, layers=layers, site=site, read=read)
+
+    return identify
+
+
+def reading_with_neutral(
+    neutral: Records | Sequence[str],
+    *,
+    layers: int | Sequence[int] | None = None,
+    site: str = "resid_post",
+    read: Selection = "last",
+) -> Identification:
+    """Activations of both sides of the pairs, and of a neutral text for each pair.
+
+    Args:
+        neutral: What the model itself says, one text for each pair.
+        layers: One layer or several; all by default.
+        site: Name of the site.
+        read: Which tokens; where they are several, their mean.
+    """
+    records = neutral if isinstance(neutral, Records) else Records.from_texts(neutral)
+
+    def identify(model: HookedModel, pairs: Pairs) -> Reading:
+        if len(pairs) != len(records):
+            raise ValueError(f"{len(records)} neutral texts, but {len(pairs)} pairs: one for each")
+        options = {"layers": layers, "site": site, "read": read}
+        between = extract_pairs(model, Pairs(records, pairs.negative), **options)
+        return NeutralReading(
+            pairs=extract_pairs(model, pairs, **options), neutral=between.positive
+        )
 
     return identify
 
@@ -80,6 +124,17 @@ def optimizing_outputs(
 
     def identify(model: HookedModel, pairs: Pairs) -> Reading:
         return optimize_vector(model, contests_of(pairs), layer=layer, loss=loss, config=config)
+
+    return identify
+
+
+def optimizing_rank_one(
+    *, layer: int, top_k: int = 8, config: OptimizationConfig | None = None
+) -> Identification:
+    """A vector that detects and steers, optimized on the positive side of the pairs."""
+
+    def identify(model: HookedModel, pairs: Pairs) -> Reading:
+        return optimize_rank_one(model, contests_of(pairs), layer=layer, top_k=top_k, config=config)
 
     return identify
 

@@ -6,20 +6,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from steering.affine import AffineMap, conceptor, match_moments, nullspace, spectral
+from steering.affine import AffineMap, Map, conceptor, match_moments, nullspace
 from steering.fitting import fit
 from steering.methods import Method, mean_difference
 from steering.reading import PairActivations
-from steering.repe.identification import Reading
+from steering.repe.identification import NeutralReading, Reading
+from steering.rotation import fit_pseudo_rotation
+from steering.spectral_editing import Feature, spectral_edit
 from steering.statistics import auroc
 from steering.vectors import SteeringVector
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class AffineMaps:
-    """An affine map for each layer of a site."""
+class Maps:
+    """A map for each layer of a site."""
 
-    maps: Mapping[int, AffineMap]
+    maps: Mapping[int, Map]
     """The maps."""
     site: str = "resid_post"
     """Name of the site."""
@@ -35,7 +37,7 @@ class PositionDifferences:
     """Layer after whose block it is added."""
 
 
-Concept = SteeringVector | AffineMaps | PositionDifferences
+Concept = SteeringVector | Maps | PositionDifferences
 """What stands for a concept."""
 Operationalization = Callable[[Reading], Concept]
 """From a reading to what stands for the concept."""
@@ -81,8 +83,8 @@ def as_best_heads(n_heads: int) -> Operationalization:
     return operationalize
 
 
-def as_affine(
-    fitting: Callable[[Tensor, Tensor], AffineMap] = match_moments,
+def as_map(
+    fitting: Callable[[Tensor, Tensor], Map] = match_moments,
 ) -> Operationalization:
     """A map for each layer, fitted from negative (source) to positive (target) activations."""
 
@@ -92,14 +94,14 @@ def as_affine(
         for layer in activations.layers:
             positive, negative = activations.sides(layer)
             maps[layer] = fitting(negative, positive)
-        return AffineMaps(maps=maps, site=activations.positive.site)
+        return Maps(maps=maps, site=activations.positive.site)
 
     return operationalize
 
 
 def as_conceptor(*, aperture: float = 10.0) -> Operationalization:
     """The soft projection on where the positive activations lie."""
-    return as_affine(lambda source, target: conceptor(target, aperture=aperture))
+    return as_map(lambda source, target: conceptor(target, aperture=aperture))
 
 
 def as_nullspace(*, rank: int = 1) -> Operationalization:
@@ -109,12 +111,34 @@ def as_nullspace(*, rank: int = 1) -> Operationalization:
         _, _, directions = torch.linalg.svd((target - source).double(), full_matrices=False)
         return nullspace(directions[:rank])
 
-    return as_affine(fitting)
+    return as_map(fitting)
 
 
-def as_spectral(*, keep: float = 0.99) -> Operationalization:
-    """SEA on paired activations: keep what the sides share most."""
-    return as_affine(lambda source, target: spectral(source, target, keep=keep))
+def as_rotation(*, seed: int = 0) -> Operationalization:
+    """HPR: the plane between the sides, and angles that depend on the activation."""
+    return as_map(lambda source, target: fit_pseudo_rotation(target, source, hidden=32, seed=seed))
+
+
+def as_spectral(*, keep: float = 0.99, feature: Feature | None = None) -> Operationalization:
+    """SEA: what neutral texts share with positive ones, and what they do not with negative ones.
+
+    Args:
+        keep: Share of the squared covariance that decides how many directions are kept, or dropped.
+        feature: Feature function; none for linear editing.
+    """
+
+    def operationalize(reading: Reading) -> Concept:
+        if not isinstance(reading, NeutralReading):
+            raise TypeError(
+                f"a {type(reading).__name__} has no neutral side: use reading_with_neutral"
+            )
+        pairs, maps = reading.pairs, {}
+        for layer in pairs.layers:
+            neutral = reading.neutral.at(layer).matrix.float()
+            maps[layer] = spectral_edit(neutral, *pairs.sides(layer), keep=keep, feature=feature)
+        return Maps(maps=maps, site=pairs.positive.site)
+
+    return operationalize
 
 
 def as_found(layer: int | None = None) -> Operationalization:
@@ -133,7 +157,7 @@ def as_found(layer: int | None = None) -> Operationalization:
                 "for a map or for differences of positions"
             )
         if isinstance(reading, AffineMap):
-            return AffineMaps(maps={layer: reading})
+            return Maps(maps={layer: reading})
         return PositionDifferences(difference=reading, layer=layer)
 
     return operationalize

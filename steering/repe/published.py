@@ -7,14 +7,17 @@ breakers train weights and belong to `interp.training`.
 from collections.abc import Sequence
 
 from interp.core.positions import PositionRule
-from steering.gating import Gate
+from interp.core.records import Records
+from interp.core.tokens import Selection
+from steering.gating import Gate, JoinedGate
 from steering.methods import mean_centered, paired_pca
-from steering.operators import add_keeping_norm, rotate
-from steering.optimizing import OptimizationConfig
+from steering.operators import add_keeping_norm
+from steering.optimizing import FROM_LAST, OptimizationConfig
 from steering.repe import control as c
 from steering.repe import identification as i
 from steering.repe import operationalization as o
 from steering.repe.pipeline import Pipeline
+from steering.spectral_editing import Feature
 
 
 def caa(layer: int, *, positions: PositionRule = "generated") -> Pipeline:
@@ -36,11 +39,14 @@ def activation_addition(layer: int) -> Pipeline:
 
 
 def inference_time_intervention(n_heads: int, layers: Sequence[int] | None = None) -> Pipeline:
-    """Mean shift of the best heads in units of their spread (ITI, Li et al. 2023, 2306.03341)."""
+    """Mean shift of the best heads in units of their spread (ITI, Li et al. 2023, 2306.03341).
+
+    It acts at the last token of the prompt and at every token that is written.
+    """
     return Pipeline(
         identification=i.reading_inputs(layers=layers, site="z"),
         operationalization=o.as_best_heads(n_heads),
-        control=c.steer(positions="last"),
+        control=c.steer(positions=FROM_LAST),
     )
 
 
@@ -80,8 +86,11 @@ def refusal_ablation(layer: int, *, in_weights: bool = False) -> Pipeline:
     )
 
 
-def conditional_steering(layers: Sequence[int], gate: Gate) -> Pipeline:
-    """First component behind a gate on the prompt (CAST, Lee et al. 2025, 2409.05907)."""
+def conditional_steering(layers: Sequence[int], gate: Gate | JoinedGate) -> Pipeline:
+    """First component behind a gate on the prompt (CAST, Lee et al. 2025, 2409.05907).
+
+    Conditions join: `first | second`, `first & ~second`.
+    """
     return Pipeline(
         identification=i.reading_inputs(layers=layers),
         operationalization=o.as_vector(paired_pca),
@@ -90,28 +99,53 @@ def conditional_steering(layers: Sequence[int], gate: Gate) -> Pipeline:
 
 
 def loreft(layer: int, *, rank: int = 4, config: OptimizationConfig | None = None) -> Pipeline:
-    """Low-rank representation fine-tuning (Wu et al. 2024, 2404.03592)."""
+    """Low-rank representation fine-tuning (Wu et al. 2024, 2404.03592).
+
+    It acts where it was trained to: at `config.positions`.
+    """
     return Pipeline(
         identification=i.optimizing_low_rank(layer=layer, rank=rank, config=config),
         operationalization=o.as_found(layer),
-        control=c.transform(),
+        control=c.transform(positions=_trained_at(config)),
     )
 
 
-def bidirectional_preference(layer: int, *, config: OptimizationConfig | None = None) -> Pipeline:
-    """A vector from preferences in both directions (BiPO, Cao et al. 2024, 2406.00045)."""
+def reft_r1(layer: int, *, top_k: int = 8, config: OptimizationConfig | None = None) -> Pipeline:
+    """One vector that detects and steers (ReFT-r1, Wu et al. 2025, 2501.17148)."""
     return Pipeline(
-        identification=i.optimizing_outputs(layer=layer, config=config),
+        identification=i.optimizing_rank_one(layer=layer, top_k=top_k, config=config),
         operationalization=o.as_found(),
         control=c.steer(),
     )
 
 
-def spectral_editing(layer: int, *, keep: float = 0.99) -> Pipeline:
-    """Projection on what both sides share (SEA, Qiu et al. 2024, 2405.09719), the linear part."""
+def bidirectional_preference(layer: int, *, config: OptimizationConfig | None = None) -> Pipeline:
+    """A vector from preferences in both directions (BiPO, Cao et al. 2024, 2406.00045).
+
+    It acts where it was trained to: at `config.positions`.
+    """
     return Pipeline(
-        identification=i.reading_inputs(layers=layer),
-        operationalization=o.as_spectral(keep=keep),
+        identification=i.optimizing_outputs(layer=layer, config=config),
+        operationalization=o.as_found(),
+        control=c.steer(positions=_trained_at(config)),
+    )
+
+
+def spectral_editing(
+    layer: int,
+    neutral: Records | Sequence[str],
+    *,
+    keep: float = 0.99,
+    feature: Feature | None = None,
+    read: Selection = "last",
+) -> Pipeline:
+    """Projections by covariance with both sides (SEA, Qiu et al. 2024, 2405.09719).
+
+    With a feature function such as `steering.spectral_editing.elu` it is the non-linear form.
+    """
+    return Pipeline(
+        identification=i.reading_with_neutral(neutral, layers=layer, read=read),
+        operationalization=o.as_spectral(keep=keep, feature=feature),
         control=c.transform(),
     )
 
@@ -120,7 +154,7 @@ def mimic(layer: int) -> Pipeline:
     """Means and covariances of the classes matched (MiMiC, Singh et al. 2024, 2402.09631)."""
     return Pipeline(
         identification=i.reading_inputs(layers=layer),
-        operationalization=o.as_affine(),
+        operationalization=o.as_map(),
         control=c.transform(),
     )
 
@@ -134,15 +168,12 @@ def conceptors(layer: int, *, aperture: float = 10.0) -> Pipeline:
     )
 
 
-def householder_rotation(layer: int) -> Pipeline:
-    """Activations turned towards the vector with their length kept (after HPR, Pham and Nguyen).
-
-    HPR predicts the angle for each activation by a small network; here the coefficient is it.
-    """
+def householder_rotation(layer: int, *, seed: int = 0) -> Pipeline:
+    """Negative activations turned by a predicted angle (HPR, Pham and Nguyen 2024, 2409.10053)."""
     return Pipeline(
         identification=i.reading_inputs(layers=layer),
-        operationalization=o.as_vector(),
-        control=c.steer(rotate),
+        operationalization=o.as_rotation(seed=seed),
+        control=c.transform(),
     )
 
 
@@ -153,3 +184,7 @@ def unsupervised(layer: int, target_layer: int, *, number: int = 0) -> Pipeline:
         operationalization=o.as_found(),
         control=c.steer(),
     )
+
+
+def _trained_at(config: OptimizationConfig | None) -> PositionRule:
+    return (config or OptimizationConfig()).positions

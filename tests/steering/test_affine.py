@@ -6,7 +6,7 @@ import torch
 from interp import HookedModel, ablate, generate
 from steering.affine import (
     AffineMap,
-    AffineSteering,
+    MapSteering,
     conceptor,
     low_rank,
     match_moments,
@@ -42,7 +42,7 @@ def test_nullspace_equals_ablating_the_span(llama: HookedModel) -> None:
     ids = torch.tensor([[5, 6, 7]])
     with torch.no_grad(), ablate(directions, layers=1).applied(llama):
         expected = llama.module(ids).logits
-    steering = AffineSteering(maps={1: nullspace(directions)})
+    steering = MapSteering(maps={1: nullspace(directions)})
     with torch.no_grad(), steering.applied(llama):
         torch.testing.assert_close(llama.module(ids).logits, expected, atol=1e-4, rtol=1e-4)
     with pytest.raises(ValueError, match="linearly dependent"):
@@ -92,9 +92,9 @@ def test_affine_steering_is_alike_with_and_without_cache_and_nothing_at_zero(
     generator = torch.Generator().manual_seed(0)
     which = AffineMap(matrix=torch.randn(32, 32, generator=generator), offset=torch.ones(32))
     plain = generate(llama, ["ab", "cde"], max_new_tokens=5).tokens
-    with AffineSteering(maps={1: which}, positions="generated").applied(llama):
+    with MapSteering(maps={1: which}, positions="generated").applied(llama):
         cached = generate(llama, ["ab", "cde"], max_new_tokens=5).tokens
         assert cached == generate(llama, ["ab", "cde"], max_new_tokens=5, use_cache=False).tokens
     assert cached != plain
-    with AffineSteering(maps={1: which}, coefficient=0.0).applied(llama):
+    with MapSteering(maps={1: which}, coefficient=0.0).applied(llama):
         assert generate(llama, ["ab", "cde"], max_new_tokens=5).tokens == plain

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from interp import HookedModel, Records, Span, extract, generate
-from steering import Gate, SteeringVector, fit_gate
+from steering import Gate, MapSteering, SteeringVector, fit_gate
 from steering.gating import cast_similarity, cosine_similarity
 
 PROMPTS = ["aaaa bbbb", "zzzz yyyyyy xx", "aab bba", "zyx"]
@@ -38,6 +38,49 @@ def test_open_rows_are_steered_and_closed_rows_are_not(
     assert gated == uncached == single
     for row, opened in enumerate(is_open):
         assert gated[row] == (full[row] if opened else plain[row])
+
+
+def test_joined_gates_open_where_their_conditions_hold(
+    llama: HookedModel, vector: torch.Tensor
+) -> None:
+    scores = [cosine_similarity(torch.ones(32)), cosine_similarity(torch.arange(32.0) - 16)]
+    layers, opens, gates = (1, 0), [], []
+    for score, layer in zip(scores, layers, strict=True):
+        found = score(means(llama, PROMPTS, layer))
+        gates.append(Gate(score=score, threshold=float(found.median()) + 1e-5, layer=layer))
+        opens.append((found > gates[-1].threshold).tolist())
+    first, second = gates
+    rules = {
+        "and": (first & second, [a and b for a, b in zip(*opens, strict=True)]),
+        "or": (first | second, [a or b for a, b in zip(*opens, strict=True)]),
+        "not": (~(first | ~second), [not a and b for a, b in zip(*opens, strict=True)]),
+    }
+    steer = SteeringVector(values={2: vector})
+    plain = generate(llama, PROMPTS, max_new_tokens=4).tokens
+    with steer.applied(llama):
+        full = generate(llama, PROMPTS, max_new_tokens=4).tokens
+    assert plain != full
+    for name, (gate, is_open) in rules.items():
+        with steer.applied(llama, gate=gate):
+            gated = generate(llama, PROMPTS, max_new_tokens=4).tokens
+            alone = tuple(generate(llama, [p], max_new_tokens=4).tokens[0] for p in PROMPTS)
+        expected = [f if o else p for p, f, o in zip(plain, full, is_open, strict=True)]
+        assert list(gated) == list(alone) == expected, name
+    assert not llama.hooks.active
+    with (
+        pytest.raises(ValueError, match=r"the gate reads blocks.1"),
+        SteeringVector(values={0: vector}).applied(llama, gate=first & second),
+    ):
+        pass
+
+
+def test_maps_act_behind_gates_too(llama: HookedModel) -> None:
+    gate = half_open(llama, torch.ones(32))
+    is_open = gate.decide(means(llama, PROMPTS, 1)).tolist()
+    plain = generate(llama, PROMPTS, max_new_tokens=4).tokens
+    with MapSteering(maps={2: lambda h: -h}, gate=gate).applied(llama):
+        gated = generate(llama, PROMPTS, max_new_tokens=4).tokens
+    assert [a != b for a, b in zip(plain, gated, strict=True)] == is_open
 
 
 def test_gate_at_the_steered_layer_reads_before_it_is_steered(

@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from interp import HookedModel
-from steering import AffineSteering, Contests, SteeringVector, sweep
+from interp import HookedModel, generate
+from steering import Contests, MapSteering, SteeringVector, sweep
 from steering.optimizing import (
     OptimizationConfig,
     bipo,
-    discover_vectors,
     likelihood,
     optimize_low_rank,
+    optimize_rank_one,
     optimize_vector,
+    rank_one_edit,
 )
 
 CONTESTS = Contests(
@@ -56,36 +57,42 @@ def test_low_rank_edit_raises_the_positive_continuation(llama: HookedModel) -> N
     with (
         torch.no_grad(),
         llama.hooks.prompts(torch.tensor([10])),
-        AffineSteering(maps={1: made}, positions=CONFIG.positions).applied(llama),
+        MapSteering(maps={1: made}, positions=CONFIG.positions).applied(llama),
     ):
         logits = llama.module(ids).logits[0].log_softmax(-1)
     edited = sum(float(logits[k, ids[0, k + 1]]) for k in range(9, ids.shape[1] - 1))
     assert edited > plain[0] + 0.5
 
 
-def test_discovered_vectors_are_orthogonal_and_change_more_than_random_ones(
-    llama: HookedModel,
-) -> None:
-    prompts = ["the sky is", "another one"]
-    found = discover_vectors(llama, prompts, layer=0, target_layer=3, n_vectors=2, n_steps=10)
-    assert abs(found[0].cosine(found[1])[0]) < 1e-4
-    assert found[0].strengths[0] == pytest.approx(0.3, rel=1e-3)
+def test_rank_one_edit_is_its_formula(llama: HookedModel) -> None:
+    generator = torch.Generator().manual_seed(0)
+    h, w = torch.randn(2, 5, 8, generator=generator), torch.randn(8, generator=generator)
+    mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    changed, _, others = rank_one_edit(h, w, mask, top_k=2)
+    u = (w / w.norm()).numpy()
+    rest = []
+    for row, n in ((0, 5), (1, 3)):
+        detections = np.sort(np.maximum(h[row, :n].numpy() @ u, 0))[::-1]
+        expected = h[row].numpy() + detections[:2].mean() * u
+        np.testing.assert_allclose(changed[row].numpy(), expected, atol=1e-5)
+        rest += detections[2:].tolist()
+    assert float(others) == pytest.approx(np.mean(rest), abs=1e-5)
 
-    def change(vector: torch.Tensor) -> float:
-        moved = []
-        for text in prompts:
-            ids = torch.tensor([llama.tokenizer(text)["input_ids"]])
-            with torch.no_grad(), llama.capture(["blocks.3.hook_resid_post"]) as values:
-                llama.module(ids)
-                with SteeringVector(values={0: vector}).applied(llama):
-                    llama.module(ids)
-            (plain, steered) = next(iter(values.values()))
-            moved.append((steered - plain)[0, 1:].norm(dim=-1))
-        return float(torch.cat(moved).mean())
 
-    norm = found[0].values[0].norm()
-    random = torch.randn(5, 32, generator=torch.Generator().manual_seed(0))
-    controls = [change(norm * row / row.norm()) for row in random]
-    assert change(found[0].values[0]) > max(controls)
-    with pytest.raises(ValueError, match="is not above"):
-        discover_vectors(llama, prompts, layer=2, target_layer=2)
+def test_rank_one_vector_raises_what_a_planted_vector_wrote(llama: HookedModel) -> None:
+    """The continuations are those of a steered model; unsteered ones are the control."""
+    prompts = [f"the {w} is" for w in ("sky", "sea", "car", "sun", "cat", "dog")]
+    planted = SteeringVector(values={1: 4 * torch.ones(32) * torch.linspace(-1, 1, 32)})
+    plain = generate(llama, prompts, max_new_tokens=6).texts
+    with planted.applied(llama):
+        written = generate(llama, prompts, max_new_tokens=6).texts
+    config = OptimizationConfig(n_steps=20, learning_rate=0.5, batch_size=4)
+    gains = []
+    for target in (written, plain):
+        train = Contests(prompts=tuple(prompts[:4]), positive=target[:4], negative=(" zz",) * 4)
+        vector = optimize_rank_one(llama, train, layer=1, top_k=2, config=config)
+        held_out = Contests(prompts=tuple(prompts[4:]), positive=written[4:], negative=(" z",) * 2)
+        swept = sweep(llama, vector, held_out, coefficients=(0.0, 1.0), positions="all")
+        gains.append((swept.positive[:, 1] - swept.positive[:, 0]).mean())
+    assert gains[0] > 1.0
+    assert gains[0] > gains[1] + 1.0

@@ -23,6 +23,7 @@ from steering.repe import (
     steer,
     transform,
 )
+from steering.spectral_editing import Feature, elu
 
 POSITIVE = [f"text {w} is good" for w in "abcdefgh"]
 NEGATIVE = [f"text {w} is evil" for w in "abcdefgh"]
@@ -135,6 +136,24 @@ def test_iti_shifts_the_best_heads_by_their_spread(llama: HookedModel) -> None:
         close(logits(llama), expected)
 
 
+def test_iti_shifts_every_token_that_is_written(llama: HookedModel) -> None:
+    fitted = published.inference_time_intervention(2, layers=[LAYER]).fit(llama, PAIRS)
+    values = fitted.concept.values[LAYER].flatten()  # type: ignore[union-attr]
+
+    def hook(module: object, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        moved = args[0].clone()
+        moved[:, -1] += 8 * values  # with a cache, the last token of each pass
+        return (moved, *args[1:])
+
+    plain = generate(llama, ["some text"], max_new_tokens=8).tokens
+    handle = llama.module.model.layers[LAYER].self_attn.o_proj.register_forward_pre_hook(hook)
+    expected = generate(llama, ["some text"], max_new_tokens=8).tokens
+    handle.remove()
+    with llama.intervene(fitted.intervention(8.0)):
+        assert generate(llama, ["some text"], max_new_tokens=8).tokens == expected
+    assert expected != plain
+
+
 def test_refusal_ablation_is_the_same_by_hooks_and_in_the_weights(llama: HookedModel) -> None:
     a, b = sides(llama)
     unit = torch.nn.functional.normalize((a - b).mean(0), dim=0)
@@ -160,22 +179,26 @@ def test_refusal_ablation_is_the_same_by_hooks_and_in_the_weights(llama: HookedM
         published.refusal_ablation(LAYER).fit(llama, PAIRS).intervention(0.5)
 
 
-def test_cast_adds_behind_its_condition(llama: HookedModel) -> None:
-    prompts = ["aaaa bbbb", "zzzz yyyy"]
+@pytest.mark.parametrize("joined", ["one", "or", "and"])
+def test_cast_adds_behind_its_conditions(llama: HookedModel, joined: str) -> None:
+    prompts = ["aaaa bbbb", "zzzz yyyy", "abcabc", "zzz aaa"]
     score = cast_similarity(torch.ones(32))
+    other = cast_similarity(torch.arange(32.0) - 16)
     means = extract(llama, prompts, layers=0, positions=Span(), pooling="mean").matrix
-    scores = score(means)
-    gate = Gate(score=score, threshold=float(scores.mean()), layer=0)
+    gates = [
+        Gate(score=f, threshold=float(f(means).median()) + 1e-6, layer=0) for f in (score, other)
+    ]
+    opens = [f(means) > gate.threshold for f, gate in zip((score, other), gates, strict=True)]
+    gate = {"one": gates[0], "or": gates[0] | gates[1], "and": gates[0] & gates[1]}[joined]
+    wanted = {"one": opens[0], "or": opens[0] | opens[1], "and": opens[0] & opens[1]}[joined]
     fitted = published.conditional_steering([LAYER], gate).fit(llama, PAIRS)
     v = SteeringVector(values={LAYER: first_component(llama)})
-    plain = generate(llama, prompts, max_new_tokens=6).tokens
+    plain = generate(llama, prompts, max_new_tokens=4).tokens
     with v.applied(llama, coefficient=8.0):
-        steered = generate(llama, prompts, max_new_tokens=6).tokens
+        steered = generate(llama, prompts, max_new_tokens=4).tokens
     with llama.intervene(fitted.intervention(8.0)):
-        gated = generate(llama, prompts, max_new_tokens=6).tokens
-    expected = [
-        s if x > gate.threshold else p for p, s, x in zip(plain, steered, scores, strict=True)
-    ]
+        gated = generate(llama, prompts, max_new_tokens=4).tokens
+    expected = [s if is_open else p for p, s, is_open in zip(plain, steered, wanted, strict=True)]
     assert list(gated) == expected
 
 
@@ -191,14 +214,6 @@ def test_affine_methods_are_their_formulas(llama: HookedModel) -> None:
         under(llama, published.conceptors(LAYER, aperture=2.0), 1.0),
         by_hook(llama, lambda h: h @ soft.float().T),
     )
-    centered = (b - b.mean(0)).double(), (a - a.mean(0)).double()
-    left, size, _ = torch.linalg.svd(centered[0].T @ centered[1] / len(a))
-    n = int((size.cumsum(0) / size.sum() < 0.9).sum()) + 1
-    kept = (left[:, :n] @ left[:, :n].T).float()
-    close(
-        under(llama, published.spectral_editing(LAYER, keep=0.9), 1.0),
-        by_hook(llama, lambda h: (h - b.mean(0)) @ kept.T + b.mean(0)),
-    )
     removed = Pipeline(
         identification=reading_inputs(layers=LAYER),
         operationalization=as_nullspace(),
@@ -208,31 +223,89 @@ def test_affine_methods_are_their_formulas(llama: HookedModel) -> None:
     close(under(llama, removed, 1.0), by_hook(llama, lambda h: h - (h @ unit)[..., None] * unit))
 
 
-def test_rotation_keeps_the_norm_and_turns_by_the_coefficient(llama: HookedModel) -> None:
-    a, b = sides(llama)
-    u = torch.nn.functional.normalize((a - b).mean(0), dim=0)
+@pytest.mark.parametrize("feature", [None, elu])
+def test_spectral_editing_is_its_formula(llama: HookedModel, feature: Feature | None) -> None:
+    """Qiu et al. (2024), with each activation brought back to its length."""
+    neutral = [f"text {w} is okay" for w in "abcdefgh"]
+    h, positive, negative = (
+        extract(llama, t, layers=LAYER, positions="last", pooling="last").matrix.double().numpy()
+        for t in (neutral, POSITIVE, NEGATIVE)
+    )
 
-    def turned(h: torch.Tensor) -> torch.Tensor:
-        along = (h @ u)[..., None]
-        across = h - along * u
-        size = across.norm(dim=-1, keepdim=True)
-        angle = torch.atan2(size, along) - 0.3 * torch.pi / 2
-        angle = angle.clamp(0, torch.pi)
-        return h.norm(dim=-1, keepdim=True) * (angle.cos() * u + angle.sin() * across / size)
+    def forward(x: np.ndarray) -> np.ndarray:
+        return x if feature is None else np.where(x >= 0, x, np.exp(np.minimum(x, 0)) - 1)
 
-    close(under(llama, published.householder_rotation(LAYER), 0.3), by_hook(llama, turned))
+    def inverse(x: np.ndarray) -> np.ndarray:
+        low = np.log(np.clip(x, -1 + 1e-4, 0) + 1)
+        return x if feature is None else np.where(x >= 0, x, low)
+
+    def directions(other: np.ndarray) -> tuple[np.ndarray, int]:
+        left, size, _ = np.linalg.svd(forward(h).T @ forward(other) / len(h))
+        return left, int((np.cumsum(size**2) / (size**2).sum() < 0.9).sum()) + 1
+
+    (up, k), (down, m) = directions(positive), directions(negative)
+
+    def edited(x: torch.Tensor) -> torch.Tensor:
+        rows = x.double().numpy()
+        new = inverse(forward(rows) @ up[:, :k] @ up[:, :k].T)
+        new += inverse(forward(rows) @ down[:, m:] @ down[:, m:].T)
+        new *= np.linalg.norm(rows, axis=-1, keepdims=True) / np.linalg.norm(
+            new, axis=-1, keepdims=True
+        )
+        return torch.from_numpy(new).float()
+
+    pipeline = published.spectral_editing(LAYER, neutral, keep=0.9, feature=feature)
+    close(under(llama, pipeline, 1.0), by_hook(llama, edited))
+    with pytest.raises(ValueError, match="1 neutral texts, but 8 pairs"):
+        published.spectral_editing(LAYER, ["one"]).fit(llama, PAIRS)
+
+
+def test_pseudo_rotation_is_its_formula(llama: HookedModel) -> None:
+    """Pham and Nguyen (2024): reflection, and a rotation towards it by the predicted angle."""
+    pipeline = published.householder_rotation(LAYER)
+    rotation = pipeline.fit(llama, PAIRS).concept.maps[LAYER]  # type: ignore[union-attr]
+    w = rotation.normal
+
+    def edited(h: torch.Tensor) -> torch.Tensor:
+        mirrored = h @ (torch.eye(32) - 2 * torch.outer(w, w) / (w @ w))
+        first = rotation.angles(h)
+        second = torch.cosine_similarity(h, mirrored, dim=-1).clamp(-1, 1).acos()[..., None]
+        turned = (first.sin() * mirrored + (second - first).sin() * h) / second.sin()
+        return torch.where((h @ w < 0)[..., None], turned, h)
+
+    close(under(llama, pipeline, 1.0), by_hook(llama, edited))
+
+
+def test_optimized_methods_are_their_formulas_with_what_they_found(llama: HookedModel) -> None:
+    small = OptimizationConfig(n_steps=3, learning_rate=0.05, batch_size=2, max_norm=None)
+    mask = (torch.arange(9) >= 3)[:, None]  # from the last token of a prompt of four
+    loreft = published.loreft(LAYER, rank=2, config=small).fit(llama, PAIRS)
+    made = loreft.concept.maps[LAYER]  # type: ignore[union-attr]
+    with llama.intervene(loreft.intervention()):
+        got = logits(llama, n_prompt=4)
+    change = by_hook(
+        llama, lambda h: torch.where(mask, h @ made.matrix.T + made.offset, h), n_prompt=4
+    )
+    close(got, change)
+    bipo = published.bidirectional_preference(LAYER, config=small).fit(llama, PAIRS)
+    v = bipo.concept.values[LAYER]  # type: ignore[union-attr]
+    with llama.intervene(bipo.intervention(-2.0)):
+        got = logits(llama, n_prompt=4)
+    close(got, by_hook(llama, lambda h: h - 2 * mask * v, n_prompt=4))
+    reft = published.reft_r1(LAYER, config=small).fit(llama, PAIRS)
+    w = reft.concept.values[LAYER]  # type: ignore[union-attr]
+    with llama.intervene(reft.intervention(1.5)):
+        got = logits(llama)
+    close(got, by_hook(llama, lambda h: h + 1.5 * w))
 
 
 def test_optimized_methods_raise_the_positive_side(llama: HookedModel) -> None:
     config = OptimizationConfig(n_steps=8, learning_rate=0.5, batch_size=4)
-    small = OptimizationConfig(n_steps=8, learning_rate=0.05, batch_size=4, max_norm=None)
     contests = contests_of(PAIRS)
     before = propensities(llama, contests)
     bipo = published.bidirectional_preference(LAYER, config=config).fit(llama, PAIRS)
     assert (propensities(llama, contests, bipo.intervention()) - before).mean() > 0.5
     assert (propensities(llama, contests, bipo.intervention(-1.0)) - before).mean() < -0.5
-    loreft = published.loreft(LAYER, rank=2, config=small).fit(llama, PAIRS)
-    assert (propensities(llama, contests, loreft.intervention()) - before).mean() > 0.0
     found = published.unsupervised(0, 2).fit(llama, PAIRS[:2])
     assert found.concept.layers == (0,)  # type: ignore[union-attr]
 
@@ -243,7 +316,7 @@ def test_steps_that_do_not_fit_are_refused(llama: HookedModel) -> None:
         operationalization=as_vector(),
         control=transform(),
     )
-    with pytest.raises(TypeError, match=r"is no affine map: use steer\(\)"):
+    with pytest.raises(TypeError, match=r"is no map: use steer\(\)"):
         wrong.fit(llama, PAIRS).intervention()
 
 
