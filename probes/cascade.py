@@ -246,6 +246,8 @@ def plot_budget(frame: pd.DataFrame, *, stages: tuple[str, str], **layout: Any) 
     )
 
 
+_DRAWS = 1000
+"""Draws of the bootstrap for a point, over all its choices of texts."""
 CALIBRATED = "band from calibration"
 MEDIAN = "band around the median"
 ORACLE = "oracle"
@@ -285,7 +287,7 @@ def budget_curve(
 
     def point(curve: str, choices: Sequence[np.ndarray]) -> BudgetPoint:
         scores = [np.where(chosen, both, first.scores) for chosen in choices]
-        found = [auroc(y, one, seed=seed) for one in scores]
+        found = [auroc(y, one, n_draws=_DRAWS // len(scores), seed=seed) for one in scores]
         mean = (np.mean([getattr(e, f) for e in found]) for f in ("value", "low", "high"))
         costs = [first.flops + np.where(chosen, second.flops, 0) for chosen in choices]
         return BudgetPoint(

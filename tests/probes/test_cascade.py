@@ -25,7 +25,7 @@ from probes.cascade import (
 from probes.evaluation import auroc_value
 
 
-def _stages(n: int = 400, seed: int = 0) -> tuple[Stage, Stage, np.ndarray]:
+def _stages(n: int = 240, seed: int = 0) -> tuple[Stage, Stage, np.ndarray]:
     """A weak and a strong scorer with errors of their own."""
     rng = np.random.default_rng(seed)
     y = np.arange(n) % 2
