@@ -3,12 +3,23 @@
 - `SpatialProbe` reads a class off every square; `score_plan` and `compare_plans` judge it.
 - `read_plans` probes every layer beside its controls; `measure_formation` follows the plan over
   ticks of thinking.
+- `measure_steering` adds the probe's vectors to the plan on levels with two ways;
+  `measure_thinking` gives the agent time; `measure_emergence` follows all of it over training.
 - `published_probes` and its neighbors hold what others measured.
 
 The labels come from `interp.planning.concepts`, the states from `interp.planning.rollouts`.
 """
 
 from probes.planning.formation import PlanFormation, measure_formation, thinking_plans
+from probes.planning.interventions import (
+    SteeringConfig,
+    SteeringResult,
+    measure_steering,
+    probe_vectors,
+    random_vectors,
+    steer_along,
+    wilson_interval,
+)
 from probes.planning.published import (
     published_emergence,
     published_formation,
@@ -18,6 +29,7 @@ from probes.planning.published import (
 from probes.planning.reading import PlanReading, ProbedState, ReadingConfig, decode, read_plans
 from probes.planning.scores import PlanScore, compare_plans, score_plan
 from probes.planning.spatial import SpatialProbe
+from probes.planning.thinking import ThinkingResult, measure_emergence, measure_thinking
 
 __all__ = [
     "PlanFormation",
@@ -26,14 +38,24 @@ __all__ = [
     "ProbedState",
     "ReadingConfig",
     "SpatialProbe",
+    "SteeringConfig",
+    "SteeringResult",
+    "ThinkingResult",
     "compare_plans",
     "decode",
+    "measure_emergence",
     "measure_formation",
+    "measure_steering",
+    "measure_thinking",
+    "probe_vectors",
     "published_emergence",
     "published_formation",
     "published_probes",
     "published_solve_rates",
+    "random_vectors",
     "read_plans",
     "score_plan",
+    "steer_along",
     "thinking_plans",
+    "wilson_interval",
 ]

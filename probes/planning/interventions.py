@@ -247,7 +247,9 @@ def steer_along(
     return steer
 
 
-def wilson_interval(n_successes: float | int, n: int, *, level: float = 0.95) -> tuple[float, float]:
+def wilson_interval(
+    n_successes: float | int, n: int, *, level: float = 0.95
+) -> tuple[float, float]:
     """Wilson's interval of a share.
 
     Args:
