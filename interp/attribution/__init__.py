@@ -5,7 +5,9 @@
 | which layer and token carries the answer | `patch_sweep` |
 | which heads, neurons or spans do | `patch_cells` on a `grid` |
 | the same for all cells at once, estimated | `attribute_cells`, then `verify` |
-| where two models differ | `patch_cells(..., source_model=...)` |
+| where two models differ | `patch_cells` and `patch_groups` with `source_model=` |
+| which neurons carry that difference along a direction | `attribute_change`, then `patch_groups` |
+| what a neuron writes | `value_vectors`, `value_tokens`, `align`, `vocabulary_scores` |
 """
 
 from interp.attribution.cells import Cell, grid
@@ -17,26 +19,60 @@ from interp.attribution.metrics import (
     kl_from_clean,
     logit_diff,
 )
+from interp.attribution.neuron_groups import (
+    GROUPS,
+    NeuronChange,
+    NeuronGroups,
+    attribute_change,
+    edited_activations,
+    group_changes,
+    reduction_shares,
+)
+from interp.attribution.neurons import (
+    Alignment,
+    ablate_neurons,
+    align,
+    mean_activations,
+    value_tokens,
+    value_vectors,
+    vocabulary_scores,
+)
 from interp.attribution.pairs import Pairs, make_pairs, same_texts
-from interp.attribution.patching import patch_cells, patch_sweep
-from interp.attribution.results import Agreement, PatchingResult, compare
+from interp.attribution.patching import patch_cells, patch_groups, patch_sweep
+from interp.attribution.results import Agreement, GroupResult, PatchingResult, compare
 
 __all__ = [
+    "GROUPS",
     "Agreement",
+    "Alignment",
     "Cell",
+    "GroupResult",
     "Metric",
+    "NeuronChange",
+    "NeuronGroups",
     "Pairs",
     "PatchingResult",
+    "ablate_neurons",
+    "align",
     "answer_probability",
     "attribute_cells",
+    "attribute_change",
     "compare",
     "continuation_logprob",
+    "edited_activations",
     "grid",
+    "group_changes",
     "kl_from_clean",
     "logit_diff",
     "make_pairs",
+    "mean_activations",
     "patch_cells",
+    "patch_groups",
     "patch_sweep",
+    "reduction_shares",
     "same_texts",
+    "value_tokens",
+    "value_vectors",
     "verify",
+    "vocabulary_scores",
 ]

@@ -50,7 +50,9 @@ def columns_of(tokens: Tokens, spans: Mapping[str, Span] | None = None) -> Colum
     if spans is not None:
         tables = [tokens.mask(span) for span in spans.values()]
         bounds = list(itertools.pairwise(offsets))
-        masks = tuple(np.stack([table[a:b] for table in tables]) for a, b in bounds)
+        masks = tuple(
+            np.array([table[a:b] for table in tables], bool).reshape(-1, b - a) for a, b in bounds
+        )
         return Columns(labels=tuple(spans), masks=masks)
     lengths = sorted(set(tokens.lengths.tolist()))
     if len(lengths) > 1:

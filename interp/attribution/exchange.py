@@ -103,6 +103,7 @@ class Setting:
         batch = left_padded(self.model, self.base_tokens, rows)
         logits, base = observe(self.model, batch, read, self.metric.n_kept)
         width, device = batch["input_ids"].shape[1], self.model.device
+        other = None  # the run that is put in, where it is the pair's other run
         matched = torch.zeros(len(rows), width, dtype=torch.bool, device=device)
         if self.put_in is None:
             source = {
@@ -114,7 +115,8 @@ class Setting:
             matched |= batch["attention_mask"].bool()
         else:
             there = left_padded(self.source_model, self.put_in, rows)
-            _, found = observe(self.source_model, there, put_in, self.metric.n_kept)
+            logits_there, found = observe(self.source_model, there, put_in, self.metric.n_kept)
+            other = None if self.source == "resample" else logits_there
             index = self._index(rows, width, there["input_ids"].shape[1]).to(device)
             matched |= index >= 0
             source = {site: _aligned(value.to(device), index) for site, value in found.items()}
@@ -127,14 +129,14 @@ class Setting:
             base=base,
             source=source,
             base_scores=scored(self.metric, logits, rows, "without a patch"),
-            other_scores=self._other_scores(rows),
+            other_scores=self._other_scores(rows, other),
         )
 
-    def _other_scores(self, rows: np.ndarray) -> Float[Tensor, " row"]:
-        """The metric of the run that is not patched."""
-        other = self.pairs.clean if self.source == "clean" else self.pairs.corrupted
-        batch = left_padded(self.source_model, other, rows)
-        logits, _ = observe(self.source_model, batch, (), self.metric.n_kept)
+    def _other_scores(self, rows: np.ndarray, logits: Tensor | None) -> Float[Tensor, " row"]:
+        """The metric of the run that is not patched; it is made if there are no logits of it."""
+        if logits is None:
+            batch = left_padded(self.model, self.pairs.corrupted, rows)
+            logits, _ = observe(self.model, batch, (), self.metric.n_kept)
         return scored(self.metric, logits, rows, "in the other run").to(self.model.device)
 
     def _plan(self, batch_tokens: int) -> list[np.ndarray]:

@@ -18,9 +18,9 @@ from interp.attribution.cells import Cell, grid
 from interp.attribution.exchange import Exchange, Setting, make_setting, scored
 from interp.attribution.metrics import Metric
 from interp.attribution.pairs import Pairs
-from interp.attribution.results import PatchingResult, Source
+from interp.attribution.results import GroupResult, PatchingResult, Source
 from interp.attribution.resuming import last_logits, returns_tuples, skipped
-from interp.core.hooks import Call
+from interp.core.hooks import Call, Edit
 from interp.core.model import HookedModel
 from interp.core.sites import Site
 from interp.core.tokens import Span
@@ -104,6 +104,81 @@ def patch_cells(
         model, pairs, metric, source=source, spans=spans, source_model=source_model, seed=seed
     )
     return _patch(setting, tuple(cells), batch_tokens, progress)
+
+
+def patch_groups(
+    model: HookedModel,
+    pairs: Pairs,
+    metric: Metric,
+    groups: Mapping[str, Sequence[Cell]],
+    *,
+    source: Source = "clean",
+    spans: Mapping[str, Span] | None = None,
+    source_model: HookedModel | None = None,
+    seed: int = 0,
+    batch_tokens: int = BATCH_TOKENS,
+) -> GroupResult:
+    """Patch groups of cells, all cells of a group in one run: circuits, neurons of many layers.
+
+    Texts may be of unequal length as long as cells name no column.
+
+    Args:
+        model: The language model that is patched.
+        pairs: Clean and corrupted texts.
+        metric: What to judge a run by.
+        groups: Cells by the name of their group.
+        source: What is put in, as in `patch_sweep`.
+        spans: The columns that cells name; single positions by default.
+        source_model: Make the other run in this model.
+        seed: Seed of "resample".
+        batch_tokens: Tokens that run together, padding included.
+
+    Raises:
+        HookNotFoundError: If the model lacks a site or a layer.
+        ModelMismatchError: If the two models differ in tokenizer or shape.
+        ValueError: If a group is empty, or the metric is not finite.
+    """
+    everything = [cell for cells in groups.values() for cell in cells]
+    whole = {} if all(cell.column is None for cell in everything) else None
+    setting = make_setting(
+        model,
+        pairs,
+        metric,
+        source=source,
+        spans=whole if spans is None else spans,
+        source_model=source_model,
+        seed=seed,
+    )
+    for cells in groups.values():
+        check_cells(setting, cells)
+    sites = list(dict.fromkeys(Site(cell.site, cell.layer) for cell in everything))
+    values = np.empty((len(pairs), len(groups)))
+    base, other = np.empty(len(pairs)), np.empty(len(pairs))
+    for exchange in setting.exchanges([], sites, batch_tokens):
+        rows = exchange.rows
+        base[rows], other[rows] = exchange.base_scores.cpu(), exchange.other_scores.cpu()
+        for column, cells in enumerate(groups.values()):
+            values[rows, column] = _run_together(setting, exchange, cells).cpu()
+    clean, corrupted = (other, base) if source == "clean" else (base, other)
+    return GroupResult(
+        values=values,
+        clean=clean,
+        corrupted=corrupted,
+        source=source,
+        metric=metric.name,
+        labels=tuple(groups),
+    )
+
+
+def _run_together(setting: Setting, exchange: Exchange, cells: Sequence[Cell]) -> Tensor:
+    """The metric of one run with all these cells patched, shape (row)."""
+    edits: list[tuple[Site, Edit]] = [
+        (Site(cell.site, cell.layer), lambda value, call, cell=cell: exchange.put(value, cell))
+        for cell in cells
+    ]
+    with torch.no_grad(), setting.model.hooks.attached(edits=edits):
+        logits = last_logits(setting.model, dict(exchange.batch), setting.metric.n_kept)
+    return scored(setting.metric, logits, exchange.rows, "with a group patched")
 
 
 def _patch(

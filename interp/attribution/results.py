@@ -16,37 +16,28 @@ Source = Literal["clean", "corrupted", "zero", "mean", "resample"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PatchingResult:
-    """What patching each cell does to a metric."""
+class Effects:
+    """What patching does to a metric, one column for each thing that was patched."""
 
-    cells: tuple[Cell, ...]
-    """What was patched."""
-    values: Float[np.ndarray, "pair cell"]
+    values: Float[np.ndarray, "pair patch"]
     """The metric of each patched run."""
     clean: Float[np.ndarray, " pair"]
     """The metric of the clean run."""
     corrupted: Float[np.ndarray, " pair"]
     """The metric of the corrupted run."""
-    columns: tuple[str, ...]
-    """Labels of the position axis."""
     source: Source
     """What was put in: "clean" activations into the corrupted run, or others into the clean one."""
     metric: str
     """Name of the metric."""
-    method: str = "exact"
-    """How it was found: "exact" runs, or an estimate from gradients."""
 
     def __post_init__(self) -> None:
         """Check the shapes."""
-        shape = (len(self.clean), len(self.cells))
-        if self.values.shape != shape or len(self.corrupted) != len(self.clean):
-            raise ValueError(
-                f"values has shape {self.values.shape}, but there are {shape[0]} clean and "
-                f"{len(self.corrupted)} corrupted runs, and {shape[1]} cells"
-            )
+        counts = len(self.values), len(self.clean), len(self.corrupted)
+        if len(set(counts)) > 1:
+            raise ValueError(f"values, clean and corrupted are of {counts} pairs: needed as many")
 
     @property
-    def effects(self) -> Float[np.ndarray, " cell"]:
+    def effects(self) -> Float[np.ndarray, " patch"]:
         """Share of the difference between the runs: of its mean over pairs.
 
         With clean activations the share that is restored (0 the corrupted run, 1 the clean one),
@@ -58,19 +49,53 @@ class PatchingResult:
         return self._effects(np.arange(len(self.clean))[None])[0]
 
     @property
-    def changes(self) -> Float[np.ndarray, " cell"]:
+    def changes(self) -> Float[np.ndarray, " patch"]:
         """Mean change of the metric, in its own unit."""
         start = self.corrupted if self.source == "clean" else self.clean
         return self.values.mean(axis=0) - start.mean()
 
     def intervals(
         self, *, level: float = 0.95, n_resamples: int = 1000, seed: int = 0
-    ) -> Float[np.ndarray, "cell 2"]:
-        """Percentile bootstrap over pairs of each cell's effect."""
+    ) -> Float[np.ndarray, "patch 2"]:
+        """Percentile bootstrap over pairs of each effect."""
         rng = np.random.default_rng(derive(seed, "patching intervals"))
         n = len(self.clean)
         samples = self._effects(rng.integers(0, n, size=(n_resamples, n)))
         return np.quantile(samples, [(1 - level) / 2, (1 + level) / 2], axis=0).T
+
+    def _effects(self, rows: np.ndarray) -> np.ndarray:
+        """Effects of samples of pairs, shape (sample, patch)."""
+        counts = np.stack([np.bincount(r, minlength=len(self.clean)) for r in rows]) / rows.shape[1]
+        # weights of each pair, so that a sample needs no copy of the values
+        clean, corrupted = counts @ self.clean, counts @ self.corrupted
+        gap = clean - corrupted
+        if not np.abs(gap).min() > 0:
+            raise ValueError(
+                f"clean and corrupted runs have the same {self.metric}: there is nothing to "
+                "restore or to destroy"
+            )
+        values = counts @ self.values
+        start = corrupted if self.source == "clean" else clean
+        sign = 1 if self.source == "clean" else -1
+        return sign * (values - start[:, None]) / gap[:, None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchingResult(Effects):
+    """What patching each cell does to a metric."""
+
+    cells: tuple[Cell, ...]
+    """What was patched, one for each column of the values."""
+    columns: tuple[str, ...]
+    """Labels of the position axis."""
+    method: str = "exact"
+    """How it was found: "exact" runs, or an estimate from gradients."""
+
+    def __post_init__(self) -> None:
+        """Check the shapes."""
+        super().__post_init__()
+        if self.values.shape[1] != len(self.cells):
+            raise ValueError(f"values is of {self.values.shape[1]} cells, not {len(self.cells)}")
 
     def top(self, n: int) -> tuple[Cell, ...]:
         """The cells with the largest effects, regardless of sign."""
@@ -129,24 +154,34 @@ class PatchingResult:
             **layout,
         )
 
-    def _effects(self, rows: np.ndarray) -> np.ndarray:
-        """Effects of samples of pairs, shape (sample, cell)."""
-        counts = np.stack([np.bincount(r, minlength=len(self.clean)) for r in rows]) / rows.shape[1]
-        # weights of each pair, so that a sample needs no copy of the values
-        clean, corrupted = counts @ self.clean, counts @ self.corrupted
-        gap = clean - corrupted
-        if not np.abs(gap).min() > 0:
-            raise ValueError(
-                f"clean and corrupted runs have the same {self.metric}: there is nothing to "
-                "restore or to destroy"
-            )
-        values = counts @ self.values
-        start = corrupted if self.source == "clean" else clean
-        sign = 1 if self.source == "clean" else -1
-        return sign * (values - start[:, None]) / gap[:, None]
-
     def _label(self, cell: Cell) -> str:
         return "all" if cell.column is None else self.columns[cell.column]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupResult(Effects):
+    """What patching groups of cells, each group in one run, does to a metric."""
+
+    labels: tuple[str, ...]
+    """Name of each group, one for each column of the values."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row for each group: effect, its interval over pairs, and the mean metric."""
+        low, high = self.intervals().T
+        columns = {"group": self.labels, "effect": self.effects, "low": low, "high": high}
+        return pd.DataFrame({**columns, self.metric: self.values.mean(axis=0)})
+
+    def plot(self, **layout: Any) -> viz.Figure:
+        """The effect of each group with its interval over pairs."""
+        verb = "restored" if self.source == "clean" else "destroyed"
+        return viz.bars(
+            self.effects,
+            *self.intervals().T,
+            labels=self.labels,
+            title=f"Share of the {self.metric} that is {verb}",
+            x_title=f"share {verb}",
+            **layout,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
