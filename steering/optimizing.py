@@ -30,7 +30,8 @@ from interp.core.seeds import generator
 from interp.core.sites import Site
 from steering.affine import AffineMap, low_rank
 from steering.applying import Steering
-from steering.propensity import Contests, Continuation, tokenize_continuations
+from steering.propensity import Contests, tokenize_continuations
+from steering.scoring import continuation_scores, padded
 from steering.vectors import SteeringVector
 
 FROM_LAST = Window(start=-1)
@@ -261,7 +262,9 @@ class _Batches:
     def scores(self, rows: np.ndarray, change: "Steering | SiteEdit") -> tuple[Tensor, Tensor]:
         """Log-probability of both continuations of some examples."""
         texts = [side[row] for side in self._sides for row in rows]
-        scores = self._score(texts, change)
+        scores = continuation_scores(
+            self._model, padded(self._model, texts), change, mean=self._mean
+        )
         return scores[: len(rows)], scores[len(rows) :]
 
     def residual_norm(self, layer: int) -> float:
@@ -271,27 +274,6 @@ class _Batches:
         with torch.no_grad(), self._model.capture([Site("resid_post", layer)]) as found:
             self._model.body(input_ids=ids, use_cache=False)
         return float(next(iter(found.values()))[0].float().norm(dim=-1).median())
-
-    def _score(self, texts: list[Continuation], change: "Steering | SiteEdit") -> Tensor:
-        lengths = torch.tensor([len(text.ids) for text in texts])
-        starts = torch.tensor([text.n_prompt for text in texts])
-        ids = torch.zeros(len(texts), int(lengths.max()), dtype=torch.long)
-        for row, text in zip(ids, texts, strict=True):
-            row[: len(text.ids)] = torch.tensor(text.ids)
-        columns = torch.arange(ids.shape[1])[None]
-        mask = columns < lengths[:, None]
-        model, device = self._model, self._model.device
-        inputs = {"input_ids": ids, "attention_mask": mask.long()}
-        inputs["position_ids"] = columns.expand_as(ids)
-        with model.hooks.prompts(starts), change.applied(model):
-            logits = model.module(
-                **{k: v.to(device) for k, v in inputs.items()}, use_cache=False
-            ).logits
-        logprobs = logits[:, :-1].float().log_softmax(-1)
-        found = logprobs.gather(2, ids[:, 1:, None].to(device))[..., 0]
-        scored = (mask & (columns >= starts[:, None]))[:, 1:].to(device)
-        total = (found * scored).sum(-1)
-        return total / scored.sum(-1) if self._mean else total
 
 
 def _step(optimizer: torch.optim.Optimizer, parameters: list[Tensor], loss: Tensor) -> None:

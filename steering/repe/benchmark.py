@@ -2,9 +2,10 @@
 
 For every pipeline, at one coefficient, on propensities of statements: the *effect* on held-out
 examples, the share that moves the *wrong way*, the *damage* on neutral text, how much it also moves
-*other concepts*, what is left of it while another concept is steered at the same time
-(*interference*), its effect after *other prompts*, and its *spread* over training halves. What has
-no number here - the quality of long texts, judged by people or models - is not measured.
+*other concepts* and what *probes* of them read, what is left of it while another concept is steered
+at the same time (*interference*), its effect after *other prompts*, and its *spread* over training
+halves. What has no number here - the quality of long texts, judged by people or models - is not
+measured.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,17 +15,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from jaxtyping import Float
+from tqdm.auto import tqdm
 
 from interp import viz
 from interp.core.hooks import Intervention
 from interp.core.model import HookedModel
 from interp.core.records import Records
+from interp.core.seeds import derive
+from interp.core.sites import Site
 from steering.applying import in_order
 from steering.contrast import Pairs
-from steering.propensity import Contests, Continuation, tokenize_continuations
+from steering.damage import intervention_damage
+from steering.propensity import Contests, tokenize_continuations
 from steering.repe.pipeline import Pipeline
+from steering.scoring import continuation_scores, padded
 from steering.statistics import Estimate, mean_estimate
+
+_BATCH = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +54,18 @@ class BenchmarkResult:
     """One row for each pipeline and concept."""
 
     frame: pd.DataFrame
-    """Index columns `pipeline` and `concept`, then each column with its interval where it has one:
-    effect, wrong way, other concepts, interference and other prompts in nats or shares, damage in
-    nats per token of neutral text, spread as the standard deviation of the effect over halves."""
+    """Index columns `pipeline` and `concept`, then:
+
+    - `effect`, with its interval: mean change of the propensity on held-out examples, in nats;
+    - `wrong way`: share of examples that move against it;
+    - `damage`, with its interval: divergence on neutral text, in nats per token;
+    - `other concepts`: mean absolute change of the other concepts' propensities, in nats;
+    - `other probes`: mean absolute shift along the other concepts' directions in the last layer, in
+      units of the distance between their sides; `own probe` is the shift along its own;
+    - `interference`: what steering a second concept at the same time takes off the effect, in nats;
+    - `other prompts`: effect after prompts of another kind, in nats;
+    - `spread`: standard deviation of the effect over random halves of the training pairs.
+    """
 
     def to_frame(self) -> pd.DataFrame:
         """The table."""
@@ -80,6 +97,7 @@ def benchmark(
     coefficient: float = 1.0,
     n_halves: int = 3,
     seed: int = 0,
+    progress: bool = False,
 ) -> BenchmarkResult:
     """Fit every pipeline to every concept and measure all columns.
 
@@ -91,56 +109,98 @@ def benchmark(
         coefficient: At which every pipeline acts.
         n_halves: Random halves of the training pairs whose effects give the spread.
         seed: Which halves.
+        progress: Show a progress bar.
 
     Raises:
         ValueError: If there are fewer than two concepts: specificity needs another one.
     """
     if len(concepts) < 2:
         raise ValueError(f"{len(concepts)} concepts: specificity needs two or more")
-    plain = {concept.name: propensities(model, concept.test) for concept in concepts}
-    rows, random = [], np.random.default_rng(seed)
+    bench = _Bench(
+        model, concepts, {concept.name: _measure(model, concept.test) for concept in concepts}
+    )
+    rows, bar = [], tqdm(total=len(pipelines) * len(concepts), disable=not progress)
     for label, pipeline in pipelines.items():
-        fitted = {
-            concept.name: pipeline.fit(model, concept.train).intervention(coefficient)
-            for concept in concepts
-        }
+        acts = [pipeline.fit(model, c.train).intervention(coefficient) for c in concepts]
         for number, concept in enumerate(concepts):
-            others = [other for other in concepts if other is not concept]
-            acts = fitted[concept.name]
-            neighbor = fitted[concepts[(number + 1) % len(concepts)].name]
-            effect = _change(model, concept.test, acts, plain[concept.name])
-            together = in_order(acts, neighbor)
-            alone = _change(model, concept.test, neighbor, plain[concept.name])
-            foreign = [
-                np.abs(_change(model, other.test, acts, plain[other.name]).mean())
-                for other in others
-            ]
             line: dict[str, Any] = {"pipeline": label, "concept": concept.name}
-            line |= _columns("effect", _mean(effect))
-            line["wrong way"] = float((effect < 0).mean())
-            line["damage"] = divergence(model, acts, neutral)
-            line["other concepts"] = float(np.mean(foreign))
-            both = _change(model, concept.test, together, plain[concept.name])
-            line["interference"] = float((both - alone - effect).mean())
-            line["other prompts"] = float("nan")
-            if concept.other_prompts is not None:
-                before = propensities(model, concept.other_prompts)
-                line["other prompts"] = float(
-                    _change(model, concept.other_prompts, acts, before).mean()
-                )
+            line |= bench.effect(number, acts)
+            line |= _columns("damage", _mean(_kl(model, acts[number], neutral)))
+            line |= bench.specificity(number, acts[number])
             halves = [
-                pipeline.fit(model, concept.train[_half(random, len(concept.train))])
-                for _ in range(n_halves)
+                pipeline.fit(model, concept.train[rows_of_half]).intervention(coefficient)
+                for rows_of_half in _halves(len(concept.train), n_halves, seed)
             ]
-            moved = [
-                _change(model, concept.test, h.intervention(coefficient), plain[concept.name])
-                for h in halves
-            ]
-            line["spread"] = (
-                float(np.std([m.mean() for m in moved], ddof=1)) if n_halves > 1 else 0.0
-            )
+            line["spread"] = bench.spread(number, halves)
             rows.append(line)
+            bar.update()
+    bar.close()
     return BenchmarkResult(frame=pd.DataFrame(rows))
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Propensities, and last activations of both continuations."""
+
+    propensity: Float[np.ndarray, " example"]
+    states: Float[np.ndarray, "side example d_model"]
+
+    @property
+    def gap(self) -> Float[np.ndarray, " d_model"]:
+        """From the mean of the negative continuations to that of the positive ones."""
+        return self.states[0].mean(axis=0) - self.states[1].mean(axis=0)
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What all rows share."""
+
+    model: HookedModel
+    concepts: Sequence[Concept]
+    plain: Mapping[str, _Measured]
+
+    def effect(self, number: int, acts: Sequence[Intervention]) -> dict[str, float]:
+        """Effect alone, beside the next concept, and after other prompts."""
+        concept, neighbor = self.concepts[number], acts[(number + 1) % len(acts)]
+        alone = self._change(number, acts[number])
+        both = self._change(number, in_order(acts[number], neighbor))
+        only_neighbor = self._change(number, neighbor)
+        line = _columns("effect", _mean(alone))
+        line["wrong way"] = float((alone < 0).mean())
+        line["interference"] = float((both - only_neighbor - alone).mean())
+        line["other prompts"] = float("nan")
+        if concept.other_prompts is not None:
+            after = propensities(self.model, concept.other_prompts, acts[number])
+            line["other prompts"] = float(
+                (after - propensities(self.model, concept.other_prompts)).mean()
+            )
+        return line
+
+    def specificity(self, number: int, act: Intervention) -> dict[str, float]:
+        """How much other concepts move, in what the model says and in what probes read."""
+        moved, read = [], []
+        for concept in self.concepts:
+            plain, steered = self.plain[concept.name], _measure(self.model, concept.test, act)
+            shift = (steered.states - plain.states).mean(axis=(0, 1))
+            moved.append(abs((steered.propensity - plain.propensity).mean()))
+            read.append(abs(shift @ plain.gap / (plain.gap @ plain.gap)))
+        own = read.pop(number)
+        moved.pop(number)
+        return {
+            "other concepts": float(np.mean(moved)),
+            "other probes": float(np.mean(read)),
+            "own probe": float(own),
+        }
+
+    def spread(self, number: int, halves: Sequence[Intervention]) -> float:
+        """Standard deviation of the mean effect."""
+        if len(halves) < 2:
+            return float("nan")
+        return float(np.std([self._change(number, half).mean() for half in halves], ddof=1))
+
+    def _change(self, number: int, act: Intervention) -> np.ndarray:
+        concept = self.concepts[number]
+        return propensities(self.model, concept.test, act) - self.plain[concept.name].propensity
 
 
 def propensities(
@@ -153,68 +213,43 @@ def propensities(
         contests: Prompts with two continuations each.
         intervention: What acts on the model; nothing by default.
     """
-    sides = [
-        _scores(
-            model,
-            tokenize_continuations(model, contests.prompts, side),
-            intervention,
-            mean=contests.reduce == "mean",
-        )
+    return _measure(model, contests, intervention).propensity
+
+
+def _measure(
+    model: HookedModel, contests: Contests, intervention: Intervention | None = None
+) -> _Measured:
+    """Propensities, and the mean activation of each continuation in the last layer."""
+    texts = [
+        text
         for side in (contests.positive, contests.negative)
+        for text in tokenize_continuations(model, contests.prompts, side)
     ]
-    return sides[0] - sides[1]
+    order = np.argsort([len(text.ids) for text in texts], kind="stable")
+    site = Site("resid_post", model.n_layers - 1)
+    scores, states = [], []
+    for start in range(0, len(texts), _BATCH):
+        batch = padded(model, [texts[k] for k in order[start : start + _BATCH]])
+        with torch.no_grad(), model.capture([site]) as found:
+            score = continuation_scores(model, batch, intervention, mean=contests.reduce == "mean")
+        weights = batch.scored / batch.scored.sum(-1, keepdim=True)
+        scores.append(score.double().cpu())
+        states.append(torch.einsum("bp,bpd->bd", weights, found[site][0].float()).cpu())
+    back = torch.from_numpy(np.argsort(order))
+    score, state = torch.cat(scores)[back].numpy(), torch.cat(states)[back].numpy()
+    n = len(contests)
+    return _Measured(score[:n] - score[n:], np.stack([state[:n], state[n:]]))
 
 
-def divergence(
+def _kl(
     model: HookedModel, intervention: Intervention, texts: Records | Sequence[str]
-) -> float:
-    """Mean divergence of the changed from the unchanged model, in nats per token."""
-    tokens, found = model.tokenize(texts), []
-    for ids in np.split(tokens.ids, tokens.offsets[1:-1]):
-        row = torch.from_numpy(ids)[None].to(model.device)
-        ends = torch.ones(1, dtype=torch.long)
-        with torch.no_grad(), model.hooks.prompts(ends):
-            plain = model.module(input_ids=row, use_cache=False).logits[0].float().log_softmax(-1)
-            with intervention.applied(model):
-                changed = model.module(input_ids=row, use_cache=False).logits[0]
-        changed = changed.float().log_softmax(-1)
-        found.append((plain.exp() * (plain - changed)).sum(-1)[:-1].mean().item())
-    return float(np.mean(found))
+) -> Float[np.ndarray, " text"]:
+    return intervention_damage(model, intervention, texts).kl[:, 0]
 
 
-def _scores(
-    model: HookedModel,
-    texts: list[Continuation],
-    intervention: Intervention | None,
-    *,
-    mean: bool,
-) -> np.ndarray:
-    return np.array([_score(model, text, intervention, mean=mean) for text in texts])
-
-
-def _score(
-    model: HookedModel, text: Continuation, intervention: Intervention | None, *, mean: bool
-) -> float:
-    ids = torch.tensor([text.ids], device=model.device)
-    with torch.no_grad(), model.hooks.prompts(torch.tensor([text.n_prompt])):
-        if intervention is None:
-            logits = model.module(input_ids=ids, use_cache=False).logits[0]
-        else:
-            with intervention.applied(model):
-                logits = model.module(input_ids=ids, use_cache=False).logits[0]
-    logprobs: Tensor = logits[text.n_prompt - 1 : -1].float().log_softmax(-1)
-    found = logprobs.gather(1, ids[0, text.n_prompt :, None])
-    return float(found.mean() if mean else found.sum())
-
-
-def _change(
-    model: HookedModel, contests: Contests, intervention: Intervention, before: np.ndarray
-) -> np.ndarray:
-    return propensities(model, contests, intervention) - before
-
-
-def _half(random: np.random.Generator, n: int) -> np.ndarray:
-    return np.sort(random.permutation(n)[: max(n // 2, 1)])
+def _halves(n: int, n_halves: int, seed: int) -> list[np.ndarray]:
+    random = np.random.default_rng(derive(seed, "halves"))
+    return [np.sort(random.permutation(n)[: max(n // 2, 1)]) for _ in range(n_halves)]
 
 
 def _mean(values: np.ndarray) -> Estimate:

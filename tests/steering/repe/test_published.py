@@ -6,21 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from interp import HookedModel, Span, Window, extract, generate
+from interp import HookedModel, Span, extract, generate
 from steering import Gate, OptimizationConfig, Pairs, SteeringVector
 from steering.affine import match_moments
 from steering.gating import cast_similarity
 from steering.repe import (
-    Concept,
     Pipeline,
     as_nullspace,
     as_vector,
-    benchmark,
     contests_of,
     propensities,
     published,
     reading_inputs,
-    steer,
     transform,
 )
 from steering.spectral_editing import Feature, elu
@@ -318,37 +315,6 @@ def test_steps_that_do_not_fit_are_refused(llama: HookedModel) -> None:
     )
     with pytest.raises(TypeError, match=r"is no map: use steer\(\)"):
         wrong.fit(llama, PAIRS).intervention()
-
-
-def test_benchmark_has_every_column_and_nothing_for_a_pipeline_that_does_nothing(
-    llama: HookedModel,
-) -> None:
-    concepts = [
-        Concept(
-            name="good", train=PAIRS, test=contests_of(PAIRS), other_prompts=contests_of(PAIRS)
-        ),
-        Concept(
-            name="evil", train=Pairs(PAIRS.negative, PAIRS.positive), test=contests_of(PAIRS[:3])
-        ),
-    ]
-    pipelines = {
-        "add": published.caa(LAYER, positions=Window(start=-1)),
-        "nothing": Pipeline(
-            identification=reading_inputs(layers=LAYER),
-            operationalization=as_vector(),
-            control=steer(lambda value, vector, coefficient: value),
-        ),
-    }
-    result = benchmark(llama, pipelines, concepts, neutral=["a neutral text"], coefficient=2.0)
-    frame = result.to_frame().set_index(["pipeline", "concept"])
-    assert len(frame) == 4
-    zero = frame.loc["nothing"].drop(columns="other prompts")
-    np.testing.assert_allclose(zero.to_numpy(dtype=float), 0, atol=1e-5)
-    assert frame.loc[("add", "good"), "damage"] > 0
-    assert np.isfinite(frame.loc[("add", "good"), "other prompts"])
-    assert result.plot().data
-    with pytest.raises(ValueError, match="needs two or more"):
-        benchmark(llama, pipelines, concepts[:1], neutral=["text"])
 
 
 def test_pairs_part_at_whole_words() -> None:
