@@ -28,7 +28,7 @@ from interp.influence.gradients import gradient_similarity, tracin
 from interp.influence.influence_functions import influence_functions, solve_cg, solve_exact
 from interp.influence.kronecker import solve_kronecker
 from interp.influence.optimizers import AdamW, Sgd, constant, cosine_decay, linear_decay
-from interp.influence.problem import Problem, Queries
+from interp.influence.problem import PerExample, Problem, Queries
 from interp.influence.removal import (
     Detection,
     RemovalResult,
@@ -48,6 +48,7 @@ __all__ = [
     "Detection",
     "DistributionalInfluence",
     "Ensemble",
+    "PerExample",
     "Problem",
     "Queries",
     "RemovalResult",

@@ -124,7 +124,7 @@ def test_too_large_trajectories_say_what_to_choose(perceptron: Problem) -> None:
 def test_bad_settings_are_named(linear: Problem) -> None:
     with pytest.raises(ValueError, match="n_steps=0"):
         Training(n_steps=0)
-    with pytest.raises(ValueError, match="lr=0.0"):
+    with pytest.raises(ValueError, match=r"lr=0\.0"):
         Training(lr=0.0)
     with pytest.raises(ValueError, match="0 seeds"):
         train_ensemble(linear, TRAINING, seeds=[])

@@ -169,7 +169,7 @@ def test_methods_rank_as_their_approximations_do(perceptron: Problem, queries: Q
 
 def test_bad_damping_and_sizes_are_named(linear: Problem, queries: Queries) -> None:
     ensemble = train_ensemble(linear, TRAINING, seeds=[0])
-    with pytest.raises(ValueError, match="damping=0.0"):
+    with pytest.raises(ValueError, match=r"damping=0\.0"):
         influence_functions(ensemble, queries, damping=0.0)
     wide = Problem(nn.Linear(9000, 1), linear.loss, torch.ones(2, 9000), torch.zeros(2))
     with pytest.raises(ValueError, match="use solve_cg or solve_kronecker"):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from interp.influence import (
+    PerExample,
     Problem,
     Queries,
     Scores,
@@ -28,7 +29,7 @@ def margin(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return right - others.amax(1)
 
 
-def queries(problem: Problem, rows: slice, measure: object) -> Queries:
+def queries(problem: Problem, rows: slice, measure: PerExample) -> Queries:
     return Queries(inputs=problem.inputs[rows], targets=problem.targets[rows], measure=measure)
 
 
