@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -19,7 +20,13 @@ from interp.core.tokens import Tokens
 from probes.base import Place, PooledProbe, Probe, Targets, encoded_groups
 from probes.folds import group_folds
 from probes.pooling import Attention, Mean, Pooling, State
-from probes.sequence_fitting import Examples, SequenceTraining, TokenWeights, fit_tokens
+from probes.sequence_fitting import (
+    Examples,
+    SequenceTraining,
+    TokenFit,
+    TokenWeights,
+    fit_tokens,
+)
 
 _CHUNK = 2**18
 """Padded tokens that are scored at once."""
@@ -119,6 +126,30 @@ class SequenceProbe(Probe):
         Raises:
             ValueError: If the activations are pooled, or labels are missing or of one class.
         """
+        targets, fits = self._fits(X, y, groups, joined=True, start=start)
+        return self._with(fits[0], targets, X)
+
+    def fit_layers(self, X, y=None, groups=None) -> "tuple[SequenceProbe, ...]":
+        """A probe like this one for each layer by itself, all trained at once.
+
+        They are those that `fit` gives at each layer alone. This one is not changed.
+
+        Args:
+            X: Token-level `Activations` of one site, of several layers.
+            y: As in `fit`.
+            groups: As in `fit`.
+        """
+        targets, fits = self._fits(X, y, groups, joined=False)
+        fresh: Any = (clone(self) for _ in X.layers)
+        return tuple(
+            probe._with(fit, targets, X.at(layer))
+            for probe, fit, layer in zip(fresh, fits, X.layers, strict=True)
+        )
+
+    def _fits(
+        self, X: Any, y: Any, groups: Any, *, joined: bool, start: "SequenceProbe | None" = None
+    ) -> tuple[Targets, list[TokenFit]]:
+        """The labels, and what is learned of all layers joined, or of each."""
         y = X.labels if y is None else y
         if y is None:
             raise ValueError("the activations have no labels: pass y, or extract labelled Records")
@@ -136,8 +167,10 @@ class SequenceProbe(Probe):
                 np.asarray(y), grouped, n_folds=config.validation_folds, seed=self.random_state
             )
             held = folds == 0
-        self.weights_, rates = fit_tokens(
-            self._examples(X)[0],
+        examples = self._examples(X)[0]
+        n_layers = 1 if joined else len(X.layers)
+        fits = fit_tokens(
+            Examples(X=examples.X.unflatten(1, (n_layers, -1)), lengths=examples.lengths),
             targets.matrix,
             torch.from_numpy(held),
             pooling,
@@ -145,7 +178,11 @@ class SequenceProbe(Probe):
             start=None if start is None else start.weights_,
             seed=self.random_state,
         )
-        self.validation_auroc_ = rates.numpy()
+        return targets, fits
+
+    def _with(self, fit: TokenFit, targets: Targets, X: Any) -> "SequenceProbe":
+        """This probe, with what was learned."""
+        self.weights_, self.validation_auroc_ = fit.weights, fit.auroc.numpy()
         self.classes_, self.kind_, self.place_ = targets.classes, targets.kind, Place.of(X)
         return self
 

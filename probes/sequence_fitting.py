@@ -1,7 +1,8 @@
 """Training of token-level probes: AdamW, cosine schedule, early stopping on held-out groups.
 
-All seeds and classes are trained at once, as rows of the same matrices; each row keeps the weights
-of its own best epoch.
+All layers, seeds and classes are trained at once, as rows of the same matrices, which come out as
+they would alone: each row keeps the weights of its own best epoch, and each layer has a patience of
+its own.
 """
 
 import math
@@ -58,14 +59,27 @@ class TokenWeights:
     def __call__(
         self, X: Float[Tensor, "token feature"]
     ) -> tuple[Float[Tensor, "token row head"], Float[Tensor, "token row head"]]:
-        """Values and queries of tokens."""
-        n_values = self.intercept.numel()
-        rows = torch.cat([self.value.flatten(0, 1), self.query.flatten(0, 1)])
-        out = X @ rows.T
-        values = out[:, :n_values].unflatten(1, self.intercept.shape) + self.intercept
+        """Values and queries of tokens, all rows reading the same activations."""
+        return self.by_layer(X[:, None])
+
+    def by_layer(
+        self, X: Float[Tensor, "token layer feature"]
+    ) -> tuple[Float[Tensor, "token row head"], Float[Tensor, "token row head"]]:
+        """Values and queries of tokens; each layer has as many rows, one layer behind the other."""
+        n_rows, n_heads = self.intercept.shape
+        weights = torch.cat([self.value, self.query], 1)
+        by_layer = weights.unflatten(0, (X.shape[1], -1)).flatten(1, 2)  # layer (row head) feature
+        out = torch.einsum("tlf,lkf->tlk", X, by_layer).reshape(len(X), n_rows, -1)
+        values = out[..., :n_heads] + self.intercept
         if not self.query.shape[1]:
             return values, torch.zeros_like(values)
-        return values, out[:, n_values:].unflatten(1, self.intercept.shape)
+        return values, out[..., n_heads:]
+
+    def take(self, rows: Int[Tensor, " chosen"]) -> "TokenWeights":
+        """Some of the rows."""
+        return TokenWeights(
+            value=self.value[rows], intercept=self.intercept[rows], query=self.query[rows]
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +115,16 @@ class Examples:
         return out.movedim(2, 0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TokenFit:
+    """Weights for the activations of one layer as they came."""
+
+    weights: TokenWeights
+    """One row for each class."""
+    auroc: Float[Tensor, " target"]
+    """Validation AUROC of each class, -inf without validation."""
+
+
 def fit_tokens(
     examples: Examples,
     targets: Float[Tensor, "target example"],
@@ -110,29 +134,30 @@ def fit_tokens(
     config: SequenceTraining,
     start: TokenWeights | None = None,
     seed: int = 0,
-) -> tuple[TokenWeights, Float[Tensor, " target"]]:
-    """Train one row of weights for each class.
+) -> list[TokenFit]:
+    """Train one row of weights for each class, at each layer.
 
     Args:
-        examples: Activations of the tokens.
+        examples: Activations of the tokens, shape (token, layer, feature).
         targets: Labels 0 and 1, one row for each class.
         held: Examples that are held out for early stopping; may be none.
         pooling: The rule.
         config: How to train.
-        start: Weights to begin with.
-        seed: Seed of the weights and of the order of the examples.
+        start: Weights to begin with, at each layer.
+        seed: Seed of the weights and of the order of the examples, the same at each layer.
 
     Returns:
-        Weights for the activations as they came, and the validation AUROC of each class.
+        What was learned at each layer.
     """
     model = _Model(
         examples.take((~held).nonzero()[:, 0]), len(targets), pooling, config, start, seed
     )
-    y = targets.repeat(config.n_seeds, 1)
+    y = targets.repeat(model.n_layers * config.n_seeds, 1)
     validation = examples.take(held.nonzero()[:, 0]) if bool(held.any()) else None
     best = [p.detach().clone() for p in model.parameters]
     top = torch.full((len(y), 2), -torch.inf)
-    waited, draw = 0, generator(seed, "order")
+    waited = torch.zeros(model.n_layers, dtype=torch.long)
+    draw = generator(seed, "order")
     for epoch in range(config.n_epochs):
         model.train_epoch(y[:, ~held], epoch, draw)
         if validation is None:
@@ -140,20 +165,28 @@ def fit_tokens(
         scores, loss = model.evaluate(validation, y[:, held])
         now = torch.stack([row_auroc(scores, y[:, held]), -loss], 1)
         better = (now[:, 0] > top[:, 0]) | ((now[:, 0] == top[:, 0]) & (now[:, 1] > top[:, 1]))
+        better &= (waited < config.patience).repeat_interleave(len(y) // model.n_layers)
         top[better] = now[better]
         for kept, live in zip(best, model.parameters, strict=True):
             kept[better] = live.detach()[better]  # a copy: the live weights go on changing
-        waited = 0 if bool(better.any()) else waited + 1
-        if waited >= config.patience:
+        waited = torch.where(better.view(model.n_layers, -1).any(1), 0, waited + 1)
+        if bool((waited >= config.patience).all()):
             break
     chosen = best if validation is not None else [p.detach() for p in model.parameters]
-    by_seed = top[:, 0].view(config.n_seeds, -1)
-    rows = by_seed.argmax(0) * len(targets) + torch.arange(len(targets))
-    return model.unstandardized([p[rows] for p in chosen]), by_seed.amax(0)
+    rates = top[:, 0].view(model.n_layers, config.n_seeds, -1)
+    rows = torch.arange(len(y)).view_as(rates).gather(1, rates.argmax(1, keepdim=True))[:, 0]
+    weights = model.unstandardized(chosen)
+    return [
+        TokenFit(weights=weights.take(index), auroc=rate)
+        for index, rate in zip(rows, rates.amax(1), strict=True)
+    ]
 
 
 class _Model:
-    """Weights on standardized activations of length about 1, and their optimizer."""
+    """Weights on standardized activations of length about 1, and their optimizer.
+
+    Rows go through the layers, within a layer through the seeds, and then through the classes.
+    """
 
     def __init__(
         self,
@@ -165,19 +198,24 @@ class _Model:
         seed: int,
     ) -> None:
         self.examples, self.pooling, self.config = examples, pooling, config
-        deviation, self.mean = torch.std_mean(examples.X, 0, correction=0)
-        self.scale = torch.where(deviation > 1e-6, deviation, 1) * math.sqrt(examples.X.shape[1])
-        shape = (config.n_seeds * n_targets, pooling.n_heads, examples.X.shape[1])
+        self.n_layers, d_model = examples.X.shape[1:]
+        rows = config.n_seeds * n_targets
+        deviation, mean = torch.std_mean(examples.X, 0, correction=0)
+        scale = torch.where(deviation > 1e-6, deviation, 1) * math.sqrt(d_model)
+        self.mean, self.scale = (x.repeat_interleave(rows, 0)[:, None] for x in (mean, scale))
         draw = generator(seed, "weights")
-        value = 0.1 * torch.randn(shape, generator=draw)
+        value = 0.1 * torch.randn((rows, pooling.n_heads, d_model), generator=draw)
         n_queries = pooling.n_heads if pooling.has_queries else 0
-        query = 0.1 * torch.randn(shape[0], n_queries, shape[2], generator=draw)
-        intercept = torch.zeros(shape[:2])
+        query = 0.1 * torch.randn((rows, n_queries, d_model), generator=draw)
+        intercept, copies = torch.zeros(rows, pooling.n_heads), self.n_layers
         if start is not None:
-            copies = (config.n_seeds, 1, 1)
-            value = (start.value * self.scale).repeat(copies)
-            query = (start.query * self.scale).repeat(copies)
-            intercept = (start.intercept + start.value @ self.mean).repeat(copies[:2])
+            value, query, intercept = start.value, start.query, start.intercept
+            copies *= config.n_seeds
+        value, query = (x.repeat(copies, 1, 1) for x in (value, query))
+        intercept = intercept.repeat(copies, 1)
+        if start is not None:
+            intercept = intercept + (value * self.mean).sum(-1)
+            value, query = value * self.scale, query * self.scale
         self.parameters = [p.requires_grad_() for p in (value, intercept, query)]
         decayed = {"params": [value, query], "weight_decay": config.weight_decay}
         free = {"params": [intercept], "weight_decay": 0.0}
@@ -188,12 +226,14 @@ class _Model:
         value, intercept, query = parameters
         value = value / self.scale
         return TokenWeights(
-            value=value, intercept=intercept - value @ self.mean, query=query / self.scale
+            value=value,
+            intercept=intercept - (value * self.mean).sum(-1),
+            query=query / self.scale,
         )
 
     def forward(self, examples: Examples) -> tuple[Tensor, Tensor]:
         """Values and logits by example."""
-        values, queries = self.unstandardized(self.parameters)(examples.X)
+        values, queries = self.unstandardized(self.parameters).by_layer(examples.X)
         values, queries = examples.padded(values), examples.padded(queries)
         return values, self.pooling.logits(values, queries)
 

@@ -99,7 +99,6 @@ class Dialogue:
             >>> no.without({"no", "not"}).pieces
             ('me.',)
         """
-
         return self.replacing(dict.fromkeys(words, ""), role=role)
 
     def replacing(self, words: Mapping[str, str], *, role: str | None = None) -> "Dialogue":

@@ -252,17 +252,38 @@ def test_row_auroc_is_that_of_sklearn() -> None:
 
 def test_gradients_of_rows_are_independent() -> None:
     g = torch.Generator().manual_seed(0)
-    X = torch.randn(90, 5, generator=g)
+    X = torch.randn(90, 1, 5, generator=g)
     examples = Examples(X=X, lengths=torch.full((30,), 3))
     targets = (X.view(30, 3, 5).mean(1)[:, :2].T > 0).float()
     held, config = torch.zeros(30, dtype=torch.bool), dataclasses.replace(QUICK, validation_folds=0)
     zeros = TokenWeights(
         value=torch.zeros(2, 1, 5), intercept=torch.zeros(2, 1), query=torch.zeros(2, 0, 5)
     )
-    both, _ = fit_tokens(examples, targets, held, Mean(), config=config, start=zeros)
-    one = TokenWeights(value=zeros.value[1:], intercept=zeros.intercept[1:], query=zeros.query[1:])
-    single, _ = fit_tokens(examples, targets[1:], held, Mean(), config=config, start=one)
-    torch.testing.assert_close(both.value[1:], single.value)
+    (both,) = fit_tokens(examples, targets, held, Mean(), config=config, start=zeros)
+    one = zeros.take(torch.tensor([1]))
+    (single,) = fit_tokens(examples, targets[1:], held, Mean(), config=config, start=one)
+    torch.testing.assert_close(both.weights.value[1:], single.weights.value)
+
+
+@pytest.mark.parametrize("rule", [Attention(n_heads=2), Max()], ids=repr)
+def test_layers_trained_at_once_are_those_trained_alone(data: Activations, rule) -> None:
+    training = dataclasses.replace(QUICK, n_epochs=6, patience=2, n_seeds=2)
+    probe = SequenceProbe(rule, training=training)
+    y = np.array(["a", "b", "c"])[np.arange(len(data)) % 3]
+    together = probe.fit_layers(data, y)
+    assert not hasattr(probe, "weights_")
+    for layer, found in zip((2, 5), together, strict=True):
+        alone = clone(probe).fit(data.at(layer), y)
+        torch.testing.assert_close(found.weights_.value, alone.weights_.value)
+        torch.testing.assert_close(found.weights_.intercept, alone.weights_.intercept)
+        np.testing.assert_array_equal(found.validation_auroc_, alone.validation_auroc_)
+        assert found.place_ == alone.place_
+
+
+def test_the_planted_layer_is_found(data: Activations) -> None:
+    rates = [p.validation_auroc_[0] for p in SequenceProbe(Max(), training=QUICK).fit_layers(data)]
+    assert rates[1] > 0.9
+    assert rates[1] - rates[0] > 0.15
 
 
 def test_bad_input_is_refused(fitted: SequenceProbe, data: Activations) -> None:
