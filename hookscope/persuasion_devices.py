@@ -4,20 +4,18 @@ After the checks of Jaipersaud et al. 2025 (2508.05625): sentences are read alon
 "not" are taken away or turned around, beside as many other words as a control.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
 from sklearn.base import clone
 
 from hookscope.persuasion_methods import (
     PROBE,
     WORDS,
-    features,
     highest,
     numbers,
     table,
@@ -26,7 +24,6 @@ from hookscope.persuasion_methods import (
 from hookscope.persuasion_reading import read_to_disk
 from hookscope.persuasion_tasks import (
     Pieces,
-    Task,
     agreeing_sentence_task,
     agreement_task,
     outcomes,
@@ -41,7 +38,7 @@ from probes.sweeps import cross_scores
 from probes.transcripts import PERSUADEE, Dialogue, bare
 
 AT = "mean"
-"""The place that is read: the mean over a sentence; scores are averaged over all layers."""
+"""The place that is read: the mean over a sentence, at the middle one of the layers."""
 TURNED = (
     {"no": "yes", "nope": "yes", "not": "really", "never": "always"}
     | {f"{verb}n't": verb for verb in ("do", "does", "did", "would", "could", "is", "am", "are")}
@@ -71,20 +68,20 @@ def context(
         progress: Show a progress bar.
     """
     owners = [(d, k) for d in dialogues for k in range(len(d.pieces))]
-    rows = []
+    rows, whole = [], _middle(pieces)
     for task in (strategy_task(dialogues), agreeing_sentence_task(dialogues)):
         single = [d.alone(k) for d, k in (owners[row] for row in task.rows)]
-        options = {"layers": pieces[AT].layers, "block": 100, "progress": progress}
+        options = {"layers": whole.layers, "block": 100, "progress": progress}
         alone = read_to_disk(model, single, folder / f"alone-{task.name.split()[0]}", **options)
         read = {
-            "in the dialogue": (pieces[AT], task.rows),
-            "alone": (alone[AT], np.arange(len(single))),
+            "in the dialogue": whole.matrix[task.rows].float().numpy(),
+            "alone": alone[AT].matrix.float().numpy(),
         }
         folds, scores = task.folds(seed), {}
         for (trained, fitted), (tested, scored) in product(read.items(), repeat=2):
             name = f"trained {trained}, read {tested}"
             name = IN_CONTEXT if trained == tested == "in the dialogue" else name
-            scores[name] = _crossed(task, folds, fitted, scored)
+            scores[name] = cross_scores(PROBE, fitted, task.labels, folds, tested=scored)
         scores[WORDS] = text_scores(task, folds)[WORDS]
         rows += table(task, scores, against=IN_CONTEXT, seed=seed)
     return rows
@@ -122,8 +119,9 @@ def ablations(
         "turned around": [d.replacing(TURNED, role=PERSUADEE) for d in tested],
         "kept, as many other words left out": [others_out(d, seed=seed) for d in tested],
     }
-    options = {"layers": pieces[AT].layers, "progress": progress}
-    read = {AS_THEY_ARE: pieces[AT][np.isin(pieces[AT].groups, [d.name for d in tested])]}
+    whole = _middle(pieces)
+    options = {"layers": whole.layers, "progress": progress}
+    read = {AS_THEY_ARE: whole[np.isin(whole.groups, [d.name for d in tested])]}
     for name, changed in versions.items():
         read[name] = read_to_disk(model, changed, folder / name.replace(" ", "-"), **options)[AT]
     turns, sentences = agreement_task(tested), agreeing_sentence_task(tested)
@@ -140,8 +138,13 @@ def ablations(
     }
     rows = []
     for probe, task in training.items():
-        scores = _transferred(task, pieces[AT], read, sentences.rows)
-        by_turn = {name: highest(row, at, len(said)) for name, row in scores.items()}
+        fit = clone(PROBE).fit(whole.matrix[task.rows].float().numpy(), task.labels)
+        by_turn = {
+            name: highest(
+                fit.decision_function(values.matrix[sentences.rows].float().numpy()), at, len(said)
+            )
+            for name, values in read.items()
+        }
         before = by_turn.pop(AS_THEY_ARE)
         spread = before.std() or 1.0
         for name, after in by_turn.items():
@@ -170,33 +173,7 @@ def _says_no(text: str, role: str = PERSUADEE) -> bool:
     return role == PERSUADEE and any(bare(word) in TURNED for word in text.split())
 
 
-def _crossed(
-    task: Task, folds: np.ndarray, fitted: tuple[Activations, Any], tested: tuple[Activations, Any]
-) -> np.ndarray:
-    """Held-out scores of probes fitted to one reading and tested on another, mean over layers."""
-    scores = [
-        cross_scores(
-            PROBE,
-            features(fitted[0], layer, fitted[1]),
-            task.labels,
-            folds,
-            tested=features(tested[0], layer, tested[1]),
-        )
-        for layer in fitted[0].layers
-    ]
-    return np.mean(scores, axis=0)
-
-
-def _transferred(
-    task: Task,
-    pieces: Activations,
-    tested: Mapping[str, Activations],
-    rows: Int[np.ndarray, " sentence"],
-) -> dict[str, Float[np.ndarray, " sentence"]]:
-    """Scores of several readings by probes of a task, mean over layers."""
-    sums = {name: np.zeros(len(rows)) for name in tested}
-    for layer in pieces.layers:
-        probe = clone(PROBE).fit(features(pieces, layer, task.rows), task.labels)
-        for name, activations in tested.items():
-            sums[name] += probe.decision_function(features(activations, layer, rows))
-    return {name: total / len(pieces.layers) for name, total in sums.items()}
+def _middle(pieces: Pieces) -> Activations:
+    """The place that is read, at the middle one of the layers."""
+    layers = pieces[AT].layers
+    return pieces[AT].at(layers[len(layers) // 2])

@@ -3,7 +3,7 @@
 Everything that is chosen for a fold is chosen by probes that never saw that fold.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -31,7 +31,7 @@ from probes.transcripts import Dialogue
 WORDS, LENGTH, SHUFFLED = "words (TF-IDF)", "length only", "shuffled labels"
 TURN_WORDS = "words of the whole turn (TF-IDF)"
 CHOSEN, FUSION = "probe, layer chosen on other folds", "probe and words together"
-SO_FAR = "mean so far"
+SO_FAR, AVERAGE = "mean so far", "all layers, mean"
 C = 1e-3
 """Strength of every probe of the study, not tuned."""
 PROBE = LinearProbe(C=C, balanced=True)
@@ -70,26 +70,35 @@ def text_scores(task: Task, folds: Int[np.ndarray, " example"]) -> Scores:
     }
 
 
+def layer_scores(task: Task, pieces: Pieces, folds: Int[np.ndarray, " example"]) -> Scores:
+    """Held-out scores of probes: each layer and place, and the mean over layers at each place."""
+    return _by_layer(task, pieces, lambda X: cross_scores(PROBE, X, task.labels, folds))
+
+
 def probe_scores(
     task: Task, pieces: Pieces, folds: Int[np.ndarray, " example"], *, seed: int = 0
 ) -> Scores:
-    """Held-out scores of probes: each layer and place, their means, and the one others choose."""
-    held: Scores = {}
-    inner: Scores = {}
-    for at, activations in pieces.items():
-        names = [f"layer {layer}, {at}" for layer in activations.layers]
-        for name, layer in zip(names, activations.layers, strict=True):
-            X = features(activations, layer, task.rows)
-            held[name] = cross_scores(PROBE, X, task.labels, folds)
-            inner[name] = _inner_scores(X, task.labels, folds)
-        for scores in (held, inner):
-            scores[f"all layers, {at}"] = np.mean([scores[name] for name in names], axis=0)
+    """Those of `layer_scores`, the one that other folds choose, and a probe of shuffled labels."""
+    held = layer_scores(task, pieces, folds)
+    inner = _by_layer(task, pieces, lambda X: _inner_scores(X, task.labels, folds))
     held[CHOSEN] = _chosen(task.labels, held, inner, folds)
     last = pieces["last"]
     shuffled = np.random.default_rng(derive(seed, "shuffle")).permutation(task.labels)
     X = features(last, last.layers[-1], task.rows)
     held[SHUFFLED] = cross_scores(PROBE, X, shuffled, folds)
     return held
+
+
+def _by_layer(task: Task, pieces: Pieces, function: Callable[[np.ndarray], np.ndarray]) -> Scores:
+    """Scores by layer and place, and their means over layers."""
+    scores: Scores = {}
+    for at, activations in pieces.items():
+        found = {
+            f"layer {layer}, {at}": function(features(activations, layer, task.rows))
+            for layer in activations.layers
+        }
+        scores |= found | {f"all layers, {at}": np.mean(list(found.values()), axis=0)}
+    return scores
 
 
 def features(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from hookscope.persuasion_methods import CHOSEN, PROBE, WORDS, Scores, features, table
+from hookscope.persuasion_methods import PROBE, WORDS, Scores, features, table
 from hookscope.persuasion_tasks import Pieces, Task
 from interp import HookedModel, Record, Records
 from interp.core.files import write_atomically
@@ -34,6 +34,7 @@ def prompted(
     scored: tuple[Task, Scores],
     folder: Path,
     *,
+    method: str,
     prompt: str,
     n_asked: int,
     seed: int = 0,
@@ -45,6 +46,7 @@ def prompted(
         dialogues: The dialogues.
         scored: A task and the scores of its examples.
         folder: Where answers are kept.
+        method: The probe that is compared.
         prompt: Name of the question in `PERSUASION_PROMPTS`.
         n_asked: Number of turns.
         seed: Which turns.
@@ -55,7 +57,7 @@ def prompted(
     chosen = np.sort(np.concatenate([rows[: n_asked // 2] for rows in shuffled]))
     texts = prefixes(dialogues, task.rows[chosen])
     answers = _asked(model, texts, PERSUASION_PROMPTS[prompt], folder)
-    found = {name: scores[name][chosen] for name in (WORDS, CHOSEN)}
+    found = {name: scores[name][chosen] for name in (WORDS, method)}
     found["prompted"] = np.array(answers["scores"])
     rows = table(task.pick(chosen), found, seed=seed)
     rows[-1]["seconds for each turn"] = round(answers["seconds"] / len(texts), 4)

@@ -22,6 +22,7 @@ from hookscope.persuasion_methods import (
     Scores,
     agreement_scores,
     fused,
+    layer_scores,
     probe_scores,
     table,
     text_scores,
@@ -32,7 +33,6 @@ from hookscope.persuasion_reading import read_to_disk
 from hookscope.persuasion_tasks import (
     Pieces,
     Task,
-    agreement_task,
     any_strategy_task,
     outcomes,
     prefix_task,
@@ -59,9 +59,9 @@ class PersuasionConfig:
     """Annotated dialogues to read; `None` for all."""
     n_others: int | None = None
     """Dialogues without annotation to read, for the outcome and personality; `None` for all."""
-    n_devices: int = 60
+    n_devices: int = 24
     """Annotated dialogues that are also read without context, and with words left out."""
-    n_prompted: int = 120
+    n_prompted: int = 40
     """Turns, and ends of dialogues, about which the model itself is asked."""
     layers: tuple[int, ...] = (2, 5, 8, 11, 14, 17, 20, 23, 26, 29)
     """Layers that are read: every third one of the embedded model."""
@@ -130,20 +130,20 @@ def run_persuasion_study(
     if others:
         more = read_to_disk(model, others, folder / "others", **options)
         every_piece = {at: concatenate([every_piece[at], more[at]]) for at in every_piece}
-    every_piece = with_history(everything, every_piece)
+    along = {at: with_history(everything, every_piece)[at] for at in ("mean", SO_FAR)}
     seed, tables = config.seed, {}
-    tables["words on all dialogues"] = word_floors(data, seed=seed)
     scores = _sentences(annotated, pieces, tables, seed=seed)
-    agreement, donation = scores["agreeing turn"], _donation(everything, every_piece, tables, seed)
+    agreement, donation = scores["agreeing turn"], _donation(everything, along, tables, seed)
     tables["turn of persuasion"] = turns_found(annotated, *agreement, seed=seed)
-    tables["personality"] = _traits(everything, every_piece, seed=seed)
+    tables["personality"] = _traits(everything, along, seed=seed)
     tables["positions"] = positions(annotated, *agreement, seed=seed)
     tables["strategy mix"] = mixes(annotated, *scores["strategy or none"])
     tables["personality and strategy"] = personality(annotated, seed=seed)
     if config.n_prompted:
         asked: dict[str, Any] = {"folder": folder, "n_asked": config.n_prompted, "seed": seed}
-        rows = prompted(model, annotated, agreement, prompt="agreement", **asked)
-        rows += prompted(model, everything, donation, prompt="success", **asked)
+        rows = prompted(model, annotated, agreement, prompt="agreement", method=CHOSEN, **asked)
+        so_far = f"all layers, {SO_FAR}"
+        rows += prompted(model, everything, donation, prompt="success", method=so_far, **asked)
         tables["prompted"] = rows
         tables["costs"] = costs(model, annotated, agreement, pieces)
     if config.n_devices:
@@ -166,28 +166,18 @@ def run_persuasion_study(
     return study
 
 
-def word_floors(data: PersuasionForGood, *, seed: int = 0) -> Rows:
-    """What words alone reach on everything that is held, no model needed."""
-    tasks = [strategy_task(data.annotated), agreement_task(data.annotated)]
-    given = outcomes(data.all)
-    for n_turns in (n for n in (2, 4) if n <= usual_length(data.all)):
-        tasks.append(prefix_task(data.all, given, n_turns, name=f"success after {n_turns} turns"))
-    tasks += [prefix_task(data.all, given, n_left_out, from_end=True) for n_left_out in (0, 1)]
-    rows = []
-    for task in tasks:
-        rows += table(task, text_scores(task, task.folds(seed)), seed=seed)
-    return rows
-
-
 def _sentences(
     dialogues: Sequence[Dialogue], pieces: Pieces, tables: dict[str, Rows], *, seed: int
 ) -> dict[str, tuple[Task, Scores]]:
     """Strategies, and sentences and turns that agree; adds a table for each."""
-    scored = []
-    for task in (strategy_task(dialogues), any_strategy_task(dialogues)):
-        folds = task.folds(seed)
-        found = text_scores(task, folds) | probe_scores(task, pieces, folds, seed=seed)
-        scored.append((task, found | {FUSION: fused(found[CHOSEN], found[WORDS])}))
+    kinds, any_kind = strategy_task(dialogues), any_strategy_task(dialogues)
+    folds, any_folds = kinds.folds(seed), any_kind.folds(seed)
+    found = text_scores(kinds, folds) | probe_scores(kinds, pieces, folds, seed=seed)
+    mean = {"mean": pieces["mean"]}
+    scored = [
+        (kinds, found | {FUSION: fused(found[CHOSEN], found[WORDS])}),
+        (any_kind, text_scores(any_kind, any_folds) | layer_scores(any_kind, mean, any_folds)),
+    ]
     scored += agreement_scores(dialogues, pieces, seed=seed)
     tables |= {task.name: table(task, found, seed=seed) for task, found in scored}
     return {task.name: (task, found) for task, found in scored}
@@ -223,9 +213,9 @@ def _traits(dialogues: Sequence[Dialogue], pieces: Pieces, *, seed: int) -> Rows
 
 
 def _beside_words(task: Task, pieces: Pieces, *, seed: int) -> Scores:
-    """Words, length, and the probes that need no look at every layer."""
+    """Words, length, and the mean over all layers at each place, among which nobody chose."""
     folds = task.folds(seed)
-    found = probe_scores(task, pieces, folds, seed=seed)
+    found = layer_scores(task, pieces, folds)
     return text_scores(task, folds) | {
-        name: found[name] for name in (CHOSEN, f"all layers, {SO_FAR}")
+        f"all layers, {at}": found[f"all layers, {at}"] for at in pieces
     }

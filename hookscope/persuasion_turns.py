@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from hookscope.persuasion_methods import CHOSEN, WORDS, Scores, numbers
+from hookscope.persuasion_methods import AVERAGE, CHOSEN, WORDS, Scores, numbers
 from hookscope.persuasion_tasks import Task, agrees, any_strategy_task
 from probes.persuasion import STRATEGIES
 from probes.persuasion_dynamics import (
@@ -72,7 +72,7 @@ def mixes(dialogues: Sequence[Dialogue], task: Task, scores: Scores) -> list[dic
     turns = np.concatenate([np.asarray(d.turns) // 2 for d in dialogues])[task.rows]
     overall = (task.labels[:, None] == np.asarray(STRATEGIES)).mean(0)
     methods = {
-        "probe": _softmax(scores[CHOSEN]),
+        "probe": _softmax(scores[AVERAGE]),
         "words": _softmax(scores[WORDS]),
         "the same mix at every turn": np.tile(overall, (len(task.labels), 1)),
     }
@@ -114,7 +114,7 @@ def examples(
     columns = {"agreement": column(_calibrated(task, found[CHOSEN]), task, n_pieces)}
     task, found = scores["strategy or none"]
     for k, strategy in enumerate(STRATEGIES):
-        columns[strategy] = column(_softmax(found[CHOSEN])[:, k], task, n_pieces)
+        columns[strategy] = column(_softmax(found[AVERAGE])[:, k], task, n_pieces)
     starts = np.cumsum([0, *(len(d.pieces) for d in dialogues)])
     shown = [k for k, d in enumerate(dialogues) if _first_agreement(d) is not None][:N_SHOWN]
     return [
