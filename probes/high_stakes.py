@@ -68,7 +68,8 @@ def load_high_stakes(
 
     Args:
         folder: The local layout; `HOOKSCOPE_DATA/high_stakes` by default.
-        names: Which test sets; one that has no development set is tested only.
+        names: Which test sets; one that has no development set is tested only. The development
+            sets of `TEST_SETS` are loaded in any case.
 
     Raises:
         FileNotFoundError: If the folder or one of the test sets is not there.
@@ -77,7 +78,8 @@ def load_high_stakes(
     root = data_folder("high_stakes") if folder is None else Path(folder)
     synthetic, train = load_training(root)
     tests = {name: load_evaluation(name, folder=root) for name in names}
-    devs = {n: load_evaluation(n, part="dev", folder=root) for n in tests if _found(root, n, "dev")}
+    there = [n for n in dict.fromkeys((*tests, *TEST_SETS)) if _found(root, n, "dev")]
+    devs = {name: load_evaluation(name, part="dev", folder=root) for name in there}
     order = {f"{name} test": records for name, records in tests.items()}
     order["synthetic"] = synthetic
     order |= {f"{name} dev": records for name, records in devs.items()}

@@ -40,7 +40,13 @@ def run_high_stakes_study(
 
     Raises:
         ModelMismatchError: If the folder holds activations of another model or other texts.
+        ValueError: If there is no development set to choose on, or no test set.
     """
+    if not sets.dev or not sets.test:
+        raise ValueError(
+            f"{len(sets.dev)} development and {len(sets.test)} test sets: needed one of each at "
+            "least, since what is chosen on a set cannot be tested on it"
+        )
     config, folder = config or HighStakesConfig(), Path(folder)
     parts = read_sets(model, sets, folder, config, progress=progress)
     choice = choose(parts, config)

@@ -168,7 +168,8 @@ def few_shot(
     """The synthetic pairs and k labelled examples of the domain, which count five times."""
     train, rows = parts["train"], []
     X = {name: choice.reading.matrix(part) for name, part in parts.items()}
-    for name in (n.removesuffix(" dev") for n in parts if n.endswith(" dev")):
+    domains = [n.removesuffix(" dev") for n in parts if n.endswith(" dev")]
+    for name in (n for n in domains if f"{n} test" in parts):
         dev, test = parts[f"{name} dev"], parts[f"{name} test"]
         rng = np.random.default_rng(derive(config.seed, f"few {name}"))
         for k in (k for k in SHOTS if k <= len(dev.records)):

@@ -1,5 +1,6 @@
 """The high-stakes study from end to end on a few shipped pairs: its parts fit and it is resumed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,13 @@ def test_the_question_changes_nothing_in_the_text(smollm2: HookedModel) -> None:
     own = torch.from_numpy(in_text(both.tokens))
     assert both.tokens.strings[-1].strip() == "are"
     torch.testing.assert_close(both.matrix[own], alone.matrix, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.model
+def test_nothing_is_chosen_on_test_sets(smollm2: HookedModel, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="0 development and 1 test sets"):
+        run_high_stakes_study(smollm2, replace(_sets(), dev={}), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_samples_are_balanced_and_nested() -> None:

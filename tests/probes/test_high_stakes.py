@@ -72,6 +72,12 @@ def test_a_set_without_development_part_is_tested_only(layout: Path) -> None:
     assert list(sets.test) == ["mt", "mts"]
 
 
+def test_choices_need_no_test_set_of_their_own(layout: Path) -> None:
+    sets = load_high_stakes(layout, names=["mts"])
+    assert list(sets.dev) == ["mt"]
+    assert list(sets.test) == ["mts"]
+
+
 def test_tables_are_read_like_lines(layout: Path) -> None:
     path = layout / "evals_test" / "aya_redteaming_balanced.csv"
     with path.open("w", newline="") as file:
