@@ -18,6 +18,7 @@ from interp import Activations, viz
 from probes.base import PooledProbe, Targets, encoded_groups, matrix_of
 from probes.evaluation import Estimate, auroc
 from probes.folds import group_folds, train_masks
+from probes.sequence import SequenceProbe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,8 @@ def sweep_layers(
     """Cross-validate a probe at every layer, on the same folds by group.
 
     Args:
-        activations: Pooled activations of one site with labels of two classes.
+        activations: Activations of one site with labels of two classes; pooled, or of tokens for a
+            `SequenceProbe`, which is trained at all layers at once.
         probe: A probe, or any sklearn classifier with `decision_function`; it is not changed.
         labels: Label of each example; those of the activations by default.
         n_folds: Number of folds.
@@ -110,9 +112,12 @@ def sweep_layers(
         raise ValueError(f"labels has {len(np.unique(y))} classes: an AUROC needed two")
     groups = encoded_groups(activations.groups, len(y))
     folds = group_folds(y, groups, n_folds=n_folds, seed=seed)
-    scores = np.stack(
-        [cross_scores(probe, activations.at(layer), y, folds) for layer in activations.layers]
-    )
+    if isinstance(probe, SequenceProbe):
+        scores = _sequence_scores(probe, activations, y, folds)
+    else:
+        scores = np.stack(
+            [cross_scores(probe, activations.at(layer), y, folds) for layer in activations.layers]
+        )
     return LayerSweep(
         layers=activations.layers,
         auroc=tuple(auroc(y, row, groups=groups, seed=seed) for row in scores),
@@ -175,6 +180,19 @@ def _linear_scores(
         values = torch.from_numpy(np.array(matrix_of(tested), np.float32))
     scores = weights.scores(values)[torch.from_numpy(folds), :, torch.arange(len(values))].numpy()
     return scores[:, 0] if targets.kind == "binary" else scores
+
+
+def _sequence_scores(
+    probe: SequenceProbe, activations: Activations, labels: np.ndarray, folds: np.ndarray
+) -> Float[np.ndarray, "layer example"]:
+    """Scores of a sequence probe, all layers of a fold trained at once."""
+    scores = np.empty((len(activations.layers), len(labels)))
+    for fold in np.unique(folds):
+        train, test = folds != fold, folds == fold
+        fits, tested = probe.fit_layers(activations[train], labels[train]), activations[test]
+        for k, (layer, fit) in enumerate(zip(activations.layers, fits, strict=True)):
+            scores[k, test] = fit.decision_function(tested.at(layer))
+    return scores
 
 
 def _fresh(probe: Any) -> Any:

@@ -11,6 +11,7 @@ from probes import LinearProbe, auroc
 from probes.pooling import Attention, Last, Max, Mean, RollingMean, Softmax, Swim
 from probes.sequence import SequenceProbe
 from probes.sequence_fitting import Examples, SequenceTraining, TokenWeights, fit_tokens, row_auroc
+from probes.sweeps import cross_scores, sweep_layers
 
 D_MODEL = 16
 QUICK = SequenceTraining(n_epochs=14, learning_rate=0.04, batch_size=16, patience=14)
@@ -278,6 +279,15 @@ def test_layers_trained_at_once_are_those_trained_alone(data: Activations, rule)
         torch.testing.assert_close(found.weights_.intercept, alone.weights_.intercept)
         np.testing.assert_array_equal(found.validation_auroc_, alone.validation_auroc_)
         assert found.place_ == alone.place_
+
+
+def test_a_sweep_is_that_of_each_layer(data: Activations) -> None:
+    probe = SequenceProbe(Max(), training=dataclasses.replace(QUICK, n_epochs=3))
+    sweep = sweep_layers(data, probe, n_folds=2)
+    for layer, scores in zip((2, 5), sweep.scores, strict=True):
+        alone = cross_scores(probe, data.at(layer), data.labels, sweep.folds)
+        np.testing.assert_allclose(scores, alone, atol=1e-5)
+    assert sweep.best_layer == 5
 
 
 def test_the_planted_layer_is_found(data: Activations) -> None:
