@@ -116,22 +116,27 @@ def benchmark(
     """
     if len(concepts) < 2:
         raise ValueError(f"{len(concepts)} concepts: specificity needs two or more")
-    bench = _Bench(
-        model, concepts, {concept.name: _measure(model, concept.test) for concept in concepts}
-    )
+    plain = [_measure(model, concept.test) for concept in concepts]
     rows, bar = [], tqdm(total=len(pipelines) * len(concepts), disable=not progress)
     for label, pipeline in pipelines.items():
         acts = [pipeline.fit(model, c.train).intervention(coefficient) for c in concepts]
+        steered = [[_measure(model, c.test, act) for c in concepts] for act in acts]
         for number, concept in enumerate(concepts):
+            after = (number + 1) % len(concepts)
             line: dict[str, Any] = {"pipeline": label, "concept": concept.name}
-            line |= bench.effect(number, acts)
+            line |= _effect(plain[number], steered[number][number])
             line |= _columns("damage", _mean(_kl(model, acts[number], neutral)))
-            line |= bench.specificity(number, acts[number])
+            line |= _specificity(plain, steered[number], number)
+            both = _measure(model, concept.test, in_order(acts[number], acts[after]))
+            alone = steered[number][number].propensity - plain[number].propensity
+            gained = both.propensity - steered[after][number].propensity
+            line["interference"] = float((gained - alone).mean())
+            line["other prompts"] = _elsewhere(model, concept.other_prompts, acts[number])
             halves = [
-                pipeline.fit(model, concept.train[rows_of_half]).intervention(coefficient)
-                for rows_of_half in _halves(len(concept.train), n_halves, seed)
+                pipeline.fit(model, concept.train[half]).intervention(coefficient)
+                for half in _halves(len(concept.train), n_halves, seed)
             ]
-            line["spread"] = bench.spread(number, halves)
+            line["spread"] = _spread([propensities(model, concept.test, h) for h in halves])
             rows.append(line)
             bar.update()
     bar.close()
@@ -151,56 +156,36 @@ class _Measured:
         return self.states[0].mean(axis=0) - self.states[1].mean(axis=0)
 
 
-@dataclass(frozen=True)
-class _Bench:
-    """What all rows share."""
+def _effect(plain: _Measured, steered: _Measured) -> dict[str, float]:
+    change = steered.propensity - plain.propensity
+    return _columns("effect", _mean(change)) | {"wrong way": float((change < 0).mean())}
 
-    model: HookedModel
-    concepts: Sequence[Concept]
-    plain: Mapping[str, _Measured]
 
-    def effect(self, number: int, acts: Sequence[Intervention]) -> dict[str, float]:
-        """Effect alone, beside the next concept, and after other prompts."""
-        concept, neighbor = self.concepts[number], acts[(number + 1) % len(acts)]
-        alone = self._change(number, acts[number])
-        both = self._change(number, in_order(acts[number], neighbor))
-        only_neighbor = self._change(number, neighbor)
-        line = _columns("effect", _mean(alone))
-        line["wrong way"] = float((alone < 0).mean())
-        line["interference"] = float((both - only_neighbor - alone).mean())
-        line["other prompts"] = float("nan")
-        if concept.other_prompts is not None:
-            after = propensities(self.model, concept.other_prompts, acts[number])
-            line["other prompts"] = float(
-                (after - propensities(self.model, concept.other_prompts)).mean()
-            )
-        return line
+def _specificity(
+    plain: Sequence[_Measured], steered: Sequence[_Measured], own: int
+) -> dict[str, float]:
+    """How much other concepts move, in what the model says and in what probes read."""
+    moved, read = [], []
+    for before, after in zip(plain, steered, strict=True):
+        shift = (after.states - before.states).mean(axis=(0, 1))
+        moved.append(abs(float((after.propensity - before.propensity).mean())))
+        read.append(abs(float(shift @ before.gap / (before.gap @ before.gap))))
+    found = {"own probe": read.pop(own)}
+    moved.pop(own)
+    others = {"other concepts": float(np.mean(moved)), "other probes": float(np.mean(read))}
+    return others | found
 
-    def specificity(self, number: int, act: Intervention) -> dict[str, float]:
-        """How much other concepts move, in what the model says and in what probes read."""
-        moved, read = [], []
-        for concept in self.concepts:
-            plain, steered = self.plain[concept.name], _measure(self.model, concept.test, act)
-            shift = (steered.states - plain.states).mean(axis=(0, 1))
-            moved.append(abs((steered.propensity - plain.propensity).mean()))
-            read.append(abs(shift @ plain.gap / (plain.gap @ plain.gap)))
-        own = read.pop(number)
-        moved.pop(number)
-        return {
-            "other concepts": float(np.mean(moved)),
-            "other probes": float(np.mean(read)),
-            "own probe": float(own),
-        }
 
-    def spread(self, number: int, halves: Sequence[Intervention]) -> float:
-        """Standard deviation of the mean effect."""
-        if len(halves) < 2:
-            return float("nan")
-        return float(np.std([self._change(number, half).mean() for half in halves], ddof=1))
+def _elsewhere(model: HookedModel, contests: Contests | None, act: Intervention) -> float:
+    """The effect after other prompts, NaN where there are none."""
+    if contests is None:
+        return float("nan")
+    return float((propensities(model, contests, act) - propensities(model, contests)).mean())
 
-    def _change(self, number: int, act: Intervention) -> np.ndarray:
-        concept = self.concepts[number]
-        return propensities(self.model, concept.test, act) - self.plain[concept.name].propensity
+
+def _spread(found: Sequence[np.ndarray]) -> float:
+    """Standard deviation of mean propensities over halves."""
+    return float(np.std([p.mean() for p in found], ddof=1)) if len(found) > 1 else float("nan")
 
 
 def propensities(
