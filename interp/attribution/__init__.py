@@ -5,6 +5,7 @@
 | which layer and token carries the answer | `patch_sweep` |
 | which heads, neurons or spans do | `patch_cells` on a `grid` |
 | the same for all cells at once, estimated | `attribute_cells`, then `verify` |
+| what each component writes toward an answer | `decompose_logits`, `logit_lens` |
 | where two models differ | `patch_cells` and `patch_groups` with `source_model=` |
 | which neurons carry that difference along a direction | `attribute_change`, then `patch_groups` |
 | what a neuron writes | `value_vectors`, `value_tokens`, `align`, `vocabulary_scores` |
@@ -12,6 +13,7 @@
 
 from interp.attribution.cells import Cell, grid
 from interp.attribution.estimates import attribute_cells, verify
+from interp.attribution.logits import LogitParts, decompose_logits, logit_lens
 from interp.attribution.metrics import (
     Metric,
     answer_probability,
@@ -47,6 +49,7 @@ __all__ = [
     "Alignment",
     "Cell",
     "GroupResult",
+    "LogitParts",
     "Metric",
     "NeuronChange",
     "NeuronGroups",
@@ -59,11 +62,13 @@ __all__ = [
     "attribute_change",
     "compare",
     "continuation_logprob",
+    "decompose_logits",
     "edited_activations",
     "grid",
     "group_changes",
     "kl_from_clean",
     "logit_diff",
+    "logit_lens",
     "make_pairs",
     "mean_activations",
     "patch_cells",

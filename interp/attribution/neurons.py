@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from interp.attribution.logits import final_norm, norm_gain, output_head
 from interp.core.activations import Activations
 from interp.core.directions import Direction
 from interp.core.extraction import BATCH_TOKENS, extract
@@ -58,8 +59,7 @@ def value_vectors(model: HookedModel, layer: int) -> Float[Tensor, "neuron d_mod
         ones = torch.eye(n_neurons, device=model.device, dtype=model.dtype)
         vectors = (into(ones) - into(torch.zeros_like(ones[:1]))).float()
         if into is not out and "norm" in type(out).__name__.lower():
-            # a norm of root mean square leaves ones as they are, but for its gain
-            vectors = vectors * out(vectors.new_ones(vectors.shape[1]).to(model.dtype)).float()
+            vectors = vectors * norm_gain(out, vectors.shape[1])
     return vectors
 
 
@@ -213,16 +213,5 @@ def _n_neurons(model: HookedModel, layer: int) -> int:
 
 def _unembedding(model: HookedModel) -> Float[Tensor, "d_vocab d_model"]:
     """The unembedding with the gain of the final norm, float32."""
-    module = model.module
-    weight = module.get_output_embeddings().weight.detach().float()  # pyright: ignore
-    norm = next(
-        child
-        for child in reversed(list(model.body.children()))
-        if "norm" in type(child).__name__.lower() or isinstance(child, torch.nn.LayerNorm)
-    )
-    gain: Tensor = norm.weight.detach().float()  # pyright: ignore
-    with torch.no_grad():
-        ones = norm(torch.ones(weight.shape[1], device=weight.device, dtype=model.dtype)).float()
-    if not isinstance(norm, torch.nn.LayerNorm):
-        gain = ones  # some norms add 1 to their weight
-    return weight * gain
+    weight = output_head(model).weight.detach().float()
+    return weight * norm_gain(final_norm(model), weight.shape[1])
