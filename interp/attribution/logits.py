@@ -1,8 +1,8 @@
 """What each layer writes toward an answer: the logit as a sum, and the logit lens.
 
 The residual stream at the last token is the sum of the embedding and of what every attention and
-MLP added to it. With the final norm's scale held fixed, the unembedding of that sum is the sum of the
-unembedded parts. This is what components write *directly*; what they do by way of later ones does
+MLP added to it. With the final norm's scale held fixed, the unembedding of that sum is the sum of
+the unembedded parts. This is what components write *directly*; what they do by way of later ones
 not show (patching shows it), and parts that cancel can be larger than the logit itself.
 """
 
