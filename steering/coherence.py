@@ -12,15 +12,16 @@ working, so it does not choose a layer; and values compare within one prompt typ
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float
 
 from interp import viz
-from interp.core.seeds import derive
+from interp.core.seeds import derive, generator
 from steering.contrast import PairLint
 from steering.reading import PairActivations
 from steering.statistics import auroc, d_prime
@@ -179,6 +180,27 @@ def coherence(
         norm_variation=float(norms.std() / norms.mean()),
         answer_cosine=_answer_cosine(differences, activations.answers),
         constant=False if lint is None else lint.constant,
+    )
+
+
+def swapped(activations: PairActivations, *, seed: int = 0) -> PairActivations:
+    """The same pairs with the two sides of random ones exchanged: what holds no direction.
+
+    Args:
+        activations: Both sides of the pairs.
+        seed: Which pairs are exchanged, each with probability one half.
+    """
+    flip = torch.rand(len(activations), generator=generator(seed, "swapped pairs")) < 0.5
+    sides = ({}, {})
+    for site, positive in activations.positive.tensors.items():
+        negative = activations.negative.tensors[site]
+        chosen = flip.reshape(-1, *[1] * (positive.ndim - 1))
+        sides[0][site] = torch.where(chosen, negative, positive)
+        sides[1][site] = torch.where(chosen, positive, negative)
+    return replace(
+        activations,
+        positive=replace(activations.positive, tensors=sides[0]),
+        negative=replace(activations.negative, tensors=sides[1]),
     )
 
 

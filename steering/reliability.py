@@ -13,17 +13,20 @@ out.
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from interp.core.files import write_atomically
 from interp.core.model import HookedModel
+from interp.core.records import Records
 from interp.core.tokens import Span
-from steering.coherence import CoherenceReport, coherence
+from steering.coherence import CoherenceReport, coherence, swapped
 from steering.contrast import (
     PROMPT_TYPES,
     Instruction,
@@ -40,9 +43,18 @@ from steering.reading import PairActivations, extract_pairs
 from steering.study_results import STATEMENT, StudyResult
 from steering.sweep_results import SweepResult
 from steering.sweeps import COEFFICIENTS, SweepPlan, sweep_layers
+from steering.trees import TREE_TOKENS
+from steering.vectors import SteeringVector
 from steering.verdicts import judge, random_vector
 
-_SCHEMA = "hookscope.reliability/1"
+_SCHEMA = "hookscope.reliability/2"
+_RANDOM = "random"
+_DEPTHS = (0.4, 0.5, 0.57, 0.65)
+# examples are long: their trees hold several questions beside the five that they share
+_TOKENS_WITH_EXAMPLES = 3 * TREE_TOKENS
+REVERSED_INSTRUCTIONS = ("believes-AIs-are-not-an-existential-threat-to-humanity",)
+"""Data sets whose published instruction (Tan et al. 2024) demands the opposite of the trait that
+their items are about; `load_datasets` exchanges its two sides."""
 _logger = logging.getLogger(__name__)
 
 
@@ -66,11 +78,12 @@ class StudyConfig:
     """Prompt types, and "statement" for vectors from statements."""
     layers: tuple[int, ...] = ()
     """Layers of which one is chosen on validation items; by default four in the middle."""
-    n_train: int = 100
-    """Items that give a vector: as many pairs, or half as many where pairs join two items."""
+    n_train: int = 50
+    """Pairs that give a vector. Statements of yes-or-no items are paired across items, and take
+    twice as many items as the prompt types."""
     n_validation: int = 20
     """Items that choose the layer, over all data sets together."""
-    n_test: int = 60
+    n_test: int = 40
     """Items that are measured."""
     n_predict: int = 25
     """Pairs from which an effect is predicted."""
@@ -78,9 +91,9 @@ class StudyConfig:
     """Answered examples of the types that show some."""
     choice_coefficients: tuple[float, ...] = COEFFICIENTS
     """Coefficients of the multiple-choice sweep."""
-    statement_coefficients: tuple[float, ...] = (-1.0, 0.0, 1.0)
+    statement_coefficients: tuple[float, ...] = (-1.5, 0.0, 1.5)
     """Coefficients of the statement sweep."""
-    n_null: int = 200
+    n_null: int = 100
     """Draws of swapped pairs behind each coherence."""
     seed: int = 0
     """Seed of the splits and of the random vectors."""
@@ -90,9 +103,78 @@ class StudyConfig:
         unknown = [name for name in self.types if name not in (*PROMPT_TYPES, STATEMENT)]
         if unknown or not self.types:
             raise ValueError(f"types {unknown}: needed some of {(*PROMPT_TYPES, STATEMENT)}")
-        sizes = (self.n_train, self.n_validation, self.n_test)
+        sizes = [self.n_train, self.n_test]
+        sizes += [] if self.n_validation == 0 and len(self.layers) == 1 else [self.n_validation]
         if any(size % 2 or size < 10 for size in sizes):
-            raise ValueError(f"sizes {sizes}: each must be even and 10 or more")
+            raise ValueError(
+                f"sizes {sizes}: each must be even and 10 or more (validation 0 for one layer)"
+            )
+
+
+def fitted_config(
+    model: HookedModel,
+    datasets: Sequence[DataSet],
+    *,
+    types: Sequence[str] | None = None,
+    layers: Sequence[int] = (),
+    seed: int = 0,
+) -> StudyConfig:
+    """The usual sizes, or the largest that the smallest data set allows.
+
+    Where validation items would be fewer than ten, there are none, and the layer is the middle one
+    unless one is given.
+
+    Args:
+        model: Its number of layers gives the middle one.
+        datasets: The data sets of the study.
+        types: Types to run, all by default.
+        layers: Candidate layers, or the one to use.
+        seed: Seed of the splits.
+
+    Raises:
+        ValueError: If a data set is too small for any study.
+    """
+    usual = StudyConfig(seed=seed)
+    usual = replace(usual, types=tuple(types or usual.types), layers=tuple(layers))
+    fewest, per_pair, name = min(_supply(data) for data in datasets)
+    shots = usual.n_shots + 1
+    wanted = per_pair * usual.n_train + usual.n_validation + usual.n_test + shots
+    if fewest >= wanted:
+        return usual
+    share = fewest / wanted
+    shots = shots if share > 2 / 3 else 2
+    n_test = max(10, _even(share * usual.n_test))
+    n_validation = 0 if len(layers) == 1 else _even(share * usual.n_validation)
+    if n_validation < 10:
+        n_validation, layers = 0, tuple(layers[:1]) or (model.n_layers // 2,)
+    n_train = _even((fewest - n_test - n_validation - shots) / per_pair)
+    if n_train < 10:
+        raise ValueError(
+            f"data set {name!r} has {fewest} items with balanced answers: a study needs "
+            f"{10 * per_pair + 10 + shots}"
+        )
+    n_train = min(n_train, usual.n_train)
+    return replace(
+        usual,
+        layers=tuple(layers),
+        n_train=n_train,
+        n_validation=n_validation,
+        n_test=n_test,
+        n_predict=min(n_train, usual.n_predict),
+        n_shots=min(shots, usual.n_shots),
+    )
+
+
+def _supply(data: DataSet) -> tuple[int, int, str]:
+    """How many balanced items a data set has, and how many of them make a pair of statements."""
+    items = unique(_usable(data))
+    answers = Counter(item.matching for item in items)
+    fewest = min(answers.values()) if len(answers) == 2 else 0
+    return 2 * fewest, 1 if items[0].lettered else 2, data.name
+
+
+def _even(size: float) -> int:
+    return 2 * int(size / 2)
 
 
 def load_datasets(
@@ -101,7 +183,8 @@ def load_datasets(
     """Data sets from a file of items or a folder of such files.
 
     In a folder, every .jsonl file at any depth is one (or every .json file, if there is none). An
-    instruction comes from `persona_prompts.json` in the folder, by the name of the data set.
+    instruction comes from `persona_prompts.json` in the folder, by the name of the data set; the
+    sides of `REVERSED_INSTRUCTIONS` are exchanged.
 
     Args:
         path: File or folder.
@@ -121,6 +204,9 @@ def load_datasets(
     if path.is_dir() and prompts.exists():
         table = json.loads(prompts.read_text(encoding="utf-8"))
         known = {name: Instruction(**sides) for name, sides in table.items()}
+        for name in set(known) & set(REVERSED_INSTRUCTIONS):
+            wrong = known[name]
+            known[name] = Instruction(positive=wrong.negative, negative=wrong.positive)
     known |= dict(instructions or {})
     sets = []
     for file in files:
@@ -157,19 +243,18 @@ def run_study(
     _begin(model, folder, config)
     splits = {data.name: _Split.of(data, config) for data in datasets}
     layer = _choose_layer(model, splits, folder, config)
-    for data in datasets:
-        types = [name for name in config.types if _possible(data, name)]
-        paths = {name: folder / data.name / f"{name}.json" for name in types}
-        todo = [name for name in types if not paths[name].exists()]
-        if not todo:
-            continue
-        runner = _OneDataSet(model, data, splits[data.name], layer, config)
-        for name in todo:
-            row = runner.row(name, folder / data.name / f"{name}.safetensors")
-            write_atomically(paths[name], json.dumps(row).encode())
-            _logger.info("%s, %s: slope %.3f", data.name, name, row["statement_slope"]["value"])
-            if on_result is not None:
-                on_result(row)
+    # statements come first: they are what small models show, and cost a sixth of the whole
+    for stage in ((STATEMENT,), tuple(PROMPT_TYPES)):
+        for data in datasets:
+            types = [name for name in config.types if name in stage and _possible(data, name)]
+            todo = [name for name in types if not (folder / data.name / f"{name}.json").exists()]
+            runner = _OneDataSet(model, data, splits[data.name], layer, config)
+            for vector, row in runner.measure(todo):
+                path = folder / data.name / f"{row['type']}.json"
+                vector.save(path.with_suffix(".safetensors"))
+                write_atomically(path, json.dumps(row).encode())
+                if on_result is not None:
+                    on_result(row)
     return StudyResult.load(folder, names=[data.name for data in datasets])
 
 
@@ -184,17 +269,31 @@ class _Split:
 
     @classmethod
     def of(cls, data: DataSet, config: StudyConfig) -> "_Split":
+        items = _usable(data)
         n_shots = config.n_shots + config.n_shots % 2
-        sizes = (config.n_train, config.n_validation, config.n_test, n_shots)
+        n_train = config.n_train if items[0].lettered else 2 * config.n_train
+        sizes = (n_train, config.n_validation, config.n_test, n_shots)
         try:
-            parts = split_items(data.items, sizes, seed=config.seed)
+            parts = split_items(items, sizes, seed=config.seed)
         except ValueError as error:
             raise ValueError(
-                f"data set {data.name!r} ({len(unique(data.items))} items): {error}"
+                f"data set {data.name!r} ({len(unique(items))} items): {error}"
             ) from error
         return cls(
             train=parts[0], validation=parts[1], test=parts[2], shots=parts[3][: config.n_shots]
         )
+
+
+def _usable(data: DataSet) -> tuple[Item, ...]:
+    """The items; where most have lettered options, without those whose options are broken."""
+    whole = tuple(
+        i for i in data.items if i.lettered and all(map(i.text_of, (i.matching, i.not_matching)))
+    )
+    if 2 * len(whole) < len(data.items):
+        return data.items
+    if len(whole) < len(data.items):
+        _logger.warning("%s: %d items without options", data.name, len(data.items) - len(whole))
+    return whole
 
 
 def _begin(model: HookedModel, folder: Path, config: StudyConfig) -> None:
@@ -217,7 +316,7 @@ def _begin(model: HookedModel, folder: Path, config: StudyConfig) -> None:
 def _candidates(model: HookedModel, config: StudyConfig) -> tuple[int, ...]:
     if config.layers:
         return tuple(site.layer or 0 for site in model.sites.at("resid_post", config.layers))
-    return tuple(sorted({int(share * model.n_layers) for share in (0.4, 0.5, 0.57, 0.65)}))
+    return tuple(sorted({int(share * model.n_layers) for share in _DEPTHS}))
 
 
 def _choose_layer(
@@ -230,17 +329,32 @@ def _choose_layer(
     path, layers = folder / "layer.json", _candidates(model, config)
     if len(layers) == 1:
         return layers[0]
-    if not path.exists():
-        slopes: dict[str, dict[str, float]] = {}
-        for name, split in splits.items():
-            vector = fit(_statement_activations(model, statements(split.train), layers))
-            contests = statement_contests(model, statements(split.validation))
-            swept = sweep_layers(model, vector, contests, coefficients=(-1.0, 1.0))
-            slopes[name] = {str(k): float(r.slopes.mean()) for k, r in swept.items()}
-        means = {k: float(np.mean([s[str(k)] for s in slopes.values()])) for k in layers}
-        best = max(means, key=lambda k: means[k])
-        write_atomically(path, json.dumps({"layer": best, "slopes": slopes}).encode())
-    return int(json.loads(path.read_text(encoding="utf-8"))["layer"])
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"slopes": {}}
+    if "layer" in found:
+        return int(found["layer"])
+    for name, split in splits.items():
+        if name not in found["slopes"]:
+            found["slopes"][name] = _validated(model, split, layers, config)
+            write_atomically(path, json.dumps(found).encode())
+    means = {
+        k: float(np.mean([slopes[str(k)] for slopes in found["slopes"].values()])) for k in layers
+    }
+    found["layer"] = max(means, key=lambda k: means[k])
+    write_atomically(path, json.dumps(found).encode())
+    return found["layer"]
+
+
+def _validated(
+    model: HookedModel, split: _Split, layers: Sequence[int], config: StudyConfig
+) -> dict[str, float]:
+    """Mean slope of the statement vector of each layer on the validation items."""
+    train = _statements(split.train, config.n_train // 2)
+    vector = fit(_statement_activations(model, train, layers))
+    validation = _statements(split.validation, config.n_validation // 2)
+    swept = sweep_layers(
+        model, vector, statement_contests(model, validation), coefficients=(-1.0, 1.0)
+    )
+    return {str(layer): float(result.slopes.mean()) for layer, result in swept.items()}
 
 
 def _possible(data: DataSet, name: str) -> bool:
@@ -263,62 +377,124 @@ class _OneDataSet:
     ) -> None:
         self._model, self._data, self._split = model, data, split
         self._layer, self._config = layer, config
-        contests = statement_contests(model, _test_statements(split.test))
-        self._statements = SweepPlan(model, contests, layers=(layer,))
-        self._choices = SweepPlan(model, choices(model, split.test), layers=(layer,))
 
-    def row(self, name: str, path: Path) -> dict[str, Any]:
-        """Everything about one vector; the vector itself is saved."""
-        start, config = time.process_time(), self._config
-        activations, pairs = self._activations(name)
-        vector = fit(activations)
-        vector.save(path)
-        linted = lint(self._model, pairs)
-        report = coherence(activations, lint=linted, n_null=config.n_null, seed=config.seed)
-        few = coherence(activations[: config.n_predict], n_null=20, n_resamples=20)
-        said = self._statements.run(vector, coefficients=config.statement_coefficients)
-        chosen = self._choices.run(vector, coefficients=config.choice_coefficients)
-        controls = [
-            self._statements.run(drawn, coefficients=config.statement_coefficients)
-            for drawn in ([random_vector(vector, seed=config.seed)] if name == STATEMENT else [])
-        ]
+    def measure(self, types: Sequence[str]) -> Iterator[tuple[SteeringVector, dict[str, Any]]]:
+        """Each vector with everything about it; what their texts share is computed once."""
+        if not types:
+            return
+        start, config, test = time.process_time(), self._config, self._split.test
+        pairs = {name: self._pairs(name) for name in types}
+        activations = self._activations(pairs)
+        vectors = {name: fit(activations[name]) for name in types}
+        controls = {}
+        if STATEMENT in vectors:
+            controls[_RANDOM] = random_vector(vectors[STATEMENT], seed=config.seed)
+        said = SweepPlan(
+            self._model,
+            statement_contests(self._model, _statements(test, config.n_test // 2)),
+            layers=(self._layer,),
+        ).run_all(vectors | controls, coefficients=config.statement_coefficients)
+        chosen = SweepPlan(self._model, choices(self._model, test), layers=(self._layer,)).run_all(
+            vectors, coefficients=config.choice_coefficients
+        )
+        shared = (time.process_time() - start) / len(types)
+        for name in types:
+            start = time.process_time()
+            control = said.get(_RANDOM) if name == STATEMENT else None
+            row = {
+                "dataset": self._data.name,
+                "type": name,
+                "layer": self._layer,
+                "n_pairs": len(pairs[name]),
+                "strength": vectors[name].strengths[self._layer],
+                "lettered": test[0].lettered,
+                **self._judged(activations[name], pairs[name], said[name], chosen[name], control),
+            }
+            row["seconds"] = round(shared + time.process_time() - start, 2)
+            yield vectors[name], row
+
+    def _judged(
+        self,
+        activations: PairActivations,
+        pairs: Pairs,
+        said: SweepResult,
+        chosen: SweepResult,
+        control: SweepResult | None,
+    ) -> dict[str, Any]:
+        """Effects, coherence and verdicts of one vector."""
+        config, linted = self._config, lint(self._model, pairs)
+        # rows hold values and nulls; intervals over pairs are not among them
+        options = {"n_null": config.n_null, "n_resamples": 2, "seed": config.seed}
+        report = coherence(activations, lint=linted, **options)
+        few = coherence(activations[: config.n_predict], n_null=2, n_resamples=2)
+        permuted = coherence(swapped(activations, seed=config.seed), **options)
+        controls = [] if control is None else [control]
         return {
-            "dataset": self._data.name,
-            "type": name,
-            "layer": self._layer,
-            "n_pairs": len(activations),
-            "strength": vector.strengths[self._layer],
-            "lettered": all(item.lettered for item in self._split.test),
             **_effects("statement", said),
             **_effects("choice", chosen),
-            "random_slope": float(controls[0].slopes.mean()) if controls else None,
+            "random_slope": None if control is None else float(control.slopes.mean()),
             "choice_trait": chosen.trait.to_dict(),
             "choice_bias": None if chosen.bias is None else chosen.bias.to_dict(),
             "verdict": judge(said, coherence=report, controls=controls).kind,
             "choice_verdict": judge(chosen, coherence=report).kind,
+            "permuted_coherent": permuted.coherent,
             **_coherence_columns(report, few),
             "warnings": list(linted.warnings),
-            "seconds": round(time.process_time() - start, 2),
         }
 
-    def _activations(self, name: str) -> tuple[PairActivations, Pairs]:
-        split, layers = self._split, (self._layer,)
+    def _pairs(self, name: str) -> Pairs:
+        n, split = self._config.n_train, self._split
         if name == STATEMENT:
-            data = statements(split.train)
-            return _statement_activations(self._model, data, layers), data.pairs()
-        pairs = contrast_pairs(
-            split.train,
+            return _statements(split.train, n).pairs()
+        return contrast_pairs(
+            split.train[:n],
             PROMPT_TYPES[name],
             instruction=self._data.instruction,
             examples=split.shots,
         )
-        return extract_pairs(self._model, pairs, layers=layers), pairs
+
+    def _activations(self, pairs: Mapping[str, Pairs]) -> dict[str, PairActivations]:
+        """Activations of every type; types whose texts begin alike are read together."""
+        layers, found = (self._layer,), {}
+        if STATEMENT in pairs:
+            found[STATEMENT] = extract_pairs(
+                self._model, pairs[STATEMENT], layers=layers, read=Span(turn=-1)
+            )
+        for few_shot, max_tokens in ((False, TREE_TOKENS), (True, _TOKENS_WITH_EXAMPLES)):
+            names = [n for n in pairs if n != STATEMENT and PROMPT_TYPES[n].few_shot == few_shot]
+            if names:
+                joined = _joined([pairs[name] for name in names])
+                read = extract_pairs(self._model, joined, layers=layers, max_tokens=max_tokens)
+                found |= zip(names, _parted(read, [len(pairs[n]) for n in names]), strict=True)
+        return found
 
 
-def _test_statements(items: Sequence[Item]) -> StatementData:
-    """Statements of the test items, as many pairs whether items have options or statements."""
-    lettered = all(item.lettered for item in items)
-    return statements(items[: len(items) // 2] if lettered else items)
+def _statements(items: Sequence[Item], n: int) -> StatementData:
+    """Statements in n pairs; items have two each in their options, or one."""
+    return statements(items[: n if items[0].lettered else 2 * n])
+
+
+def _joined(parts: Sequence[Pairs]) -> Pairs:
+    """Several sets of pairs as one."""
+    sides = [
+        Records([record for part in parts for record in side(part)])
+        for side in (lambda part: part.positive, lambda part: part.negative)
+    ]
+    answers = tuple(answer for part in parts for answer in part.answers or ())
+    return Pairs(sides[0], sides[1], answers)
+
+
+def _parted(read: PairActivations, sizes: Sequence[int]) -> list[PairActivations]:
+    """Single-token activations by the set of pairs they came from, each with its own norms."""
+    parts, start = [], 0
+    for size in sizes:
+        part = read[start : start + size]
+        norms = {
+            layer: float(torch.cat(part.sides(layer)).norm(dim=1).mean()) for layer in read.layers
+        }
+        parts.append(replace(part, norms=norms))
+        start += size
+    return parts
 
 
 def _effects(name: str, swept: SweepResult) -> dict[str, Any]:

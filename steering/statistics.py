@@ -157,10 +157,38 @@ def trait_and_bias(
     Returns:
         The trait effect and the bias; NaN where only one answer occurs.
     """
-    if answer.all() or not answer.any():
-        return float("nan"), float("nan")
-    first, second = float(effects[answer].mean()), float(effects[~answer].mean())
-    return (first + second) / 2, (first - second) / 2
+    trait, bias = _split(effects[None], answer[None])
+    return float(trait[0]), float(bias[0])
+
+
+def trait_and_bias_estimates(
+    effects: Float[np.ndarray, " example"],
+    answer: Bool[np.ndarray, " example"],
+    *,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[Estimate, Estimate]:
+    """Trait effect and bias of `trait_and_bias` with their bootstrap intervals."""
+    random = np.random.default_rng(derive(seed, "bootstrap"))
+    draws = random.integers(0, len(effects), (n_resamples, len(effects)))
+    found = []
+    for value, drawn in zip(
+        trait_and_bias(effects, answer), _split(effects[draws], answer[draws]), strict=True
+    ):
+        known = drawn[np.isfinite(drawn)]  # the others drew one answer only
+        low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (np.nan, np.nan)
+        found.append(Estimate(value, float(low), float(high)))
+    return found[0], found[1]
+
+
+def _split(effects: np.ndarray, answer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Half the sum and half the difference of the mean effects under both answers, last axis."""
+    means = []
+    for where in (answer, ~answer):
+        count, total = where.sum(-1), np.where(where, effects, 0.0).sum(-1)
+        unknown = np.full(np.shape(total), np.nan)
+        means.append(np.divide(total, count, out=unknown, where=count > 0))
+    return (means[0] + means[1]) / 2, (means[0] - means[1]) / 2
 
 
 def leave_one_out_r2(

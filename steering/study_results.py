@@ -4,13 +4,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from interp import viz
 from steering.coherence import CosineTable, vector_cosines
+from steering.contrast import PROMPT_TYPES
 from steering.statistics import (
     Estimate,
     leave_one_out_r2,
@@ -18,6 +19,7 @@ from steering.statistics import (
     spearman_estimate,
 )
 from steering.vectors import SteeringVector
+from steering.verdicts import Kind
 
 STATEMENT = "statement"
 """The type of vectors from statements, beside the seven prompt types."""
@@ -73,8 +75,9 @@ class StudyResult:
 
     @property
     def types(self) -> tuple[str, ...]:
-        """Types that were run."""
-        return tuple(dict.fromkeys(row["type"] for row in self.rows))
+        """Types that were run, statements last."""
+        found = {row["type"] for row in self.rows}
+        return tuple(name for name in (*PROMPT_TYPES, STATEMENT) if name in found)
 
     def of_type(self, name: str) -> list[Mapping[str, Any]]:
         """The rows of one type, one for each data set.
@@ -118,19 +121,41 @@ class StudyResult:
         return pd.DataFrame(counts, index=table.columns, columns=list(places))
 
     def cosines(self) -> CosineTable:
-        """Cosine between the vectors of two types, averaged over data sets that have all."""
-        names, tables, layer = self.types, [], 0
+        """Cosine between the vectors of two types, averaged over data sets that have both.
+
+        Raises:
+            ValueError: If no vectors are in the folder.
+        """
+        names, tables = self.types, []
         for dataset in dict.fromkeys(row["dataset"] for row in self.rows):
-            paths = [self.folder / dataset / f"{name}.safetensors" for name in names]
-            if all(path.exists() for path in paths):
-                vectors = {
-                    name: SteeringVector.load(path) for name, path in zip(names, paths, strict=True)
-                }
-                layer = vectors[names[0]].layers[0]
-                tables.append(vector_cosines(vectors, layer=layer).cosines)
+            paths = {name: self.folder / dataset / f"{name}.safetensors" for name in names}
+            vectors = {n: SteeringVector.load(p) for n, p in paths.items() if p.exists()}
+            if vectors:
+                table = np.full((len(names), len(names)), np.nan)
+                where = np.ix_(*[[names.index(name) for name in vectors]] * 2)
+                table[where] = vector_cosines(vectors, layer=self.rows[0]["layer"]).cosines
+                tables.append(table)
         if not tables:
-            raise ValueError("no data set has a vector of every type")
-        return CosineTable(names=names, cosines=np.mean(tables, axis=0), layer=layer)
+            raise ValueError(f"no vectors in {str(self.folder)!r}")
+        known = np.isfinite(tables)
+        total = np.where(known, tables, 0).sum(0)
+        means = np.divide(total, known.sum(0), out=np.full_like(total, np.nan), where=known.any(0))
+        return CosineTable(names=names, cosines=means, layer=self.rows[0]["layer"])
+
+    def verdicts(self, propensity: Propensity = "statement") -> pd.DataFrame:
+        """On how many data sets each type (row) got each verdict (column).
+
+        The column "permuted pairs incoherent" is the share of data sets on which the same pairs
+        with randomly exchanged sides were found incoherent, as they must be.
+        """
+        column, lines = "verdict" if propensity == "statement" else "choice_verdict", []
+        for name in self.types:
+            rows = self.of_type(name)
+            line: dict[str, Any] = {"type": name}
+            line |= {kind: sum(row[column] == kind for row in rows) for kind in get_args(Kind)}
+            incoherent = [not row["permuted_coherent"] for row in rows]
+            lines.append(line | {"permuted pairs incoherent": float(np.mean(incoherent))})
+        return pd.DataFrame(lines)
 
     def predictors(
         self, *, types: Sequence[str] | None = None, propensity: Propensity = "statement"
@@ -235,15 +260,27 @@ class StudyResult:
         made: dict[str, Any] = {
             "rows": [dict(row) for row in self.rows],
             "by_type": self.by_type().to_dict("records"),
-            "predictors": self.predictors().to_dict("records"),
+            "ranks": {name: self.ranks(name).T.to_dict() for name in get_args(Propensity)},
+            "verdicts": {
+                name: self.verdicts(name).to_dict("records") for name in get_args(Propensity)
+            },
+            "predictors": {
+                name: self.predictors(propensity=name).to_dict("records")
+                for name in get_args(Propensity)
+            },
         }
+        if any(self.folder.glob("*/*.safetensors")):
+            made["cosines"] = {"names": self.types, "cosines": self.cosines().cosines.tolist()}
         if STATEMENT in self.types:
             made["out_of_sample"] = self.out_of_sample().to_dict("records")
             made["checks"] = self.checks()
         if published is not None:
-            made["published"] = self.against_published(published, type=self.types[0]).to_dict(
-                "records"
-            )
+            made["published"] = {
+                name: self.against_published(
+                    published, type=self._compared(), propensity=name
+                ).to_dict("records")
+                for name in get_args(Propensity)
+            }
         return _plain(made)
 
     def plot_types(self, propensity: Propensity = "statement", **layout: Any) -> viz.Figure:
@@ -275,6 +312,36 @@ class StudyResult:
             references={"nothing": 0.0},
             **layout,
         )
+
+    def plot_scatter(
+        self, measure: str = "d'", *, type: str = STATEMENT, **layout: Any
+    ) -> viz.Figure:
+        """The effect on each data set against a measure of the coherence of its pairs.
+
+        Args:
+            measure: One of `steering.coherence.MEASURES`.
+            type: Which vectors.
+            **layout: For `Figure.update_layout`.
+        """
+        rows = self.of_type(type)
+        x = [row["held_out"][measure] for row in rows]
+        y = [row["statement_slope"]["value"] for row in rows]
+        ends = {int(np.argmin(y)), int(np.argmax(y)), int(np.argmin(x)), int(np.argmax(x))}
+        return viz.scatter(
+            x,
+            y,
+            labels=[row["dataset"] for row in rows],
+            named=[rows[k]["dataset"] for k in ends],
+            title=f"Effect against {measure} on {len(rows)} data sets ({type}): Spearman's rho "
+            f"{spearman_estimate(x, y)}",
+            x_title=f"held-out {measure} of the training pairs",
+            y_title="slope (nats per token and coefficient)",
+            **layout,
+        )
+
+    def _compared(self) -> str:
+        """The type whose vectors are compared with published ones."""
+        return "prefilled" if "prefilled" in self.types else self.types[0]
 
     def _table(self, column: str) -> pd.DataFrame:
         """Values by data set (row) and type (column)."""

@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from interp import viz
-from steering.statistics import Estimate, bootstrap, mean_estimate, slopes, trait_and_bias
+from steering.statistics import Estimate, mean_estimate, slopes, trait_and_bias_estimates
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,14 +60,14 @@ class SweepResult:
         """Mean slope without what a preference for one answer contributes."""
         if self.first_answer is None:
             return self.slope
-        return bootstrap(lambda s, a: trait_and_bias(s, a)[0], self.slopes, self.first_answer)
+        return trait_and_bias_estimates(self.slopes, self.first_answer)[0]
 
     @property
     def bias(self) -> Estimate | None:
         """How much the vector prefers the first answer, `None` where answers are not fixed."""
         if self.first_answer is None:
             return None
-        return bootstrap(lambda s, a: trait_and_bias(s, a)[1], self.slopes, self.first_answer)
+        return trait_and_bias_estimates(self.slopes, self.first_answer)[1]
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each example and coefficient."""

@@ -10,12 +10,12 @@ A slope says that the propensity moves, not that text written under the vector s
 the trait effect is separated from a preference for an answer only where both answers occur.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from interp.core.hooks import Call, Edit, Stop
@@ -148,53 +148,83 @@ class SweepPlan:
         operator: Operator = add,
     ) -> SweepResult:
         """One sweep; the arguments are those of `sweep`."""
-        shared = self._shared
-        vector.check(shared.model)
-        factors = np.asarray(coefficients, dtype=np.float64)
-        layers = [s.layer or 0 for s in shared.model.sites.at(vector.site, vector.layers)]
+        options = {"coefficients": coefficients, "positions": positions, "operator": operator}
+        return self.run_all({"": vector}, **options)[""]
+
+    def run_all(
+        self,
+        vectors: Mapping[str, SteeringVector],
+        *,
+        coefficients: Sequence[float] = COEFFICIENTS,
+        positions: PositionRule = FROM_LAST,
+        operator: Operator = add,
+    ) -> dict[str, SweepResult]:
+        """A sweep of each of several vectors; tokens that none of them steers run once for all.
+
+        Args:
+            vectors: Vectors by name, at the same layers and site.
+            coefficients: As in `sweep`.
+            positions: As in `sweep`.
+            operator: As in `sweep`.
+
+        Raises:
+            ValueError: If vectors are at different layers, or at one that the plan was not made
+                for.
+        """
+        shared, first = self._shared, next(iter(vectors.values()))
+        for vector in vectors.values():
+            vector.check(shared.model)
+            if (vector.site, vector.layers) != (first.site, first.layers):
+                raise ValueError("vectors of different layers or sites: sweep each on its own")
+        layers = [s.layer or 0 for s in shared.model.sites.at(first.site, first.layers)]
         missing = [layer for layer in layers if layer not in shared.after]
         if missing:
             raise ValueError(f"this plan was not made for layers {missing}: {list(shared.after)}")
+        tables = [dict(zip(layers, v.values.values(), strict=True)) for v in vectors.values()]
+        factors = np.asarray(coefficients, dtype=np.float64)
         masks = [_steered(text, positions) for text in shared.texts]
-        runner = _Runner(shared, vector, layers, factors, operator, masks)
-        scores = runner.run()
+        scores = _Runner(shared, first.site, tables, factors, operator, masks).run()
         n = len(shared.contests)
-        return SweepResult(
-            coefficients=factors,
-            positive=scores[:n],
-            negative=scores[n:],
-            first_answer=shared.contests.first_answer,
-            layers=tuple(layers),
-        )
+        return {
+            name: SweepResult(
+                coefficients=factors,
+                positive=table[:n],
+                negative=table[n:],
+                first_answer=shared.contests.first_answer,
+                layers=tuple(layers),
+            )
+            for name, table in zip(vectors, scores.transpose(1, 0, 2), strict=True)
+        }
 
 
 class _Runner:
-    """The steered passes of one sweep."""
+    """The steered passes of the sweeps of some vectors."""
 
     def __init__(
         self,
         shared: _Unsteered,
-        vector: SteeringVector,
-        layers: list[int],
+        site: str,
+        vectors: list[dict[int, Tensor]],
         factors: np.ndarray,
         operator: Operator,
         masks: list[np.ndarray],
     ) -> None:
-        self._shared, self._factors, self._operator, self._masks = shared, factors, operator, masks
-        self._begin = min(shared.after[layer] for layer in layers)
-        self._vectors = {
-            Site(vector.site, layer): value
-            for layer, value in zip(layers, vector.values.values(), strict=True)
-        }
+        self._shared, self._operator, self._vectors = shared, operator, vectors
+        self._sites = [Site(site, layer) for layer in vectors[0]]
+        self._begin = min(shared.after[layer] for layer in vectors[0])
+        # a column is a vector at a coefficient
+        self._n_factors, self._factors = len(factors), np.tile(factors, len(vectors))
+        self._masks = masks
 
     def run(self) -> np.ndarray:
-        """The score of each text at each coefficient."""
+        """The score of each text under each vector at each coefficient."""
         scores = np.full((len(self._masks), len(self._factors)), np.nan)
         sequences, marks, owners = [], [], []
-        for number, (text, mask) in enumerate(zip(self._shared.texts, self._masks, strict=True)):
-            start = int(np.argmax(mask)) if mask.any() else len(mask)
-            for column in range(len(self._factors) if mask.any() else 1):
-                # texts under different coefficients part where the first of their tokens is steered
+        for number, text in enumerate(self._shared.texts):
+            for column in range(len(self._factors)):
+                mask = self._mask(number, column)
+                start = int(np.argmax(mask)) if mask.any() else len(mask)
+                # texts in different columns part where the first of their tokens is steered
                 marks.append([None] * start + [(column, bool(m)) for m in mask[start:]])
                 sequences.append(text.ids[:-1])
                 owners.append((number, column))
@@ -202,22 +232,23 @@ class _Runner:
             keys = [owners[number] for number in tree.sequences]
             for key, score in zip(keys, self._scores(tree, keys), strict=True):
                 scores[key] = score
-        unsteered = np.array([not mask.any() for mask in self._masks])
-        scores[unsteered] = scores[unsteered][:, [0]]
-        return scores
+        return scores.reshape(len(scores), -1, self._n_factors)
+
+    def _mask(self, number: int, column: int) -> Bool[np.ndarray, " pos"]:
+        """Which tokens of a text change in a column; none where 0 times a vector is added."""
+        mask = self._masks[number]
+        idle = self._operator is add and self._factors[column] == 0
+        return np.zeros_like(mask) if idle else mask
 
     def _scores(self, tree: TokenTree, keys: list[tuple[int, int]]) -> list[float]:
         """The score of each sequence of a tree."""
         shared = self._shared
-        coefficient = torch.zeros(1, len(tree))
-        chosen = torch.zeros(1, len(tree), dtype=torch.bool)
-        for path, (number, column) in zip(tree.paths, keys, strict=True):
-            mask = self._masks[number]
-            chosen[0, path] = torch.from_numpy(mask)
-            coefficient[0, path[mask]] = float(self._factors[column])
+        columns = torch.full((1, len(tree)), -1)
+        for path, key in zip(tree.paths, keys, strict=True):
+            columns[0, path[self._mask(*key)]] = key[1]
         texts = [shared.texts[number] for number, _ in keys]
         parts = np.split(
-            self._logprobs(tree, keys, coefficient, chosen, *_targets(tree, texts)),
+            self._logprobs(tree, keys, columns, *_targets(tree, texts)),
             np.cumsum([len(text.ids) - text.n_prompt for text in texts])[:-1],
         )
         mean = shared.contests.reduce == "mean"
@@ -227,19 +258,15 @@ class _Runner:
         self,
         tree: TokenTree,
         keys: list[tuple[int, int]],
-        coefficient: Tensor,
-        chosen: Tensor,
+        columns: Int[Tensor, "1 node"],
         nodes: np.ndarray,
         targets: np.ndarray,
     ) -> np.ndarray:
-        """Log-probability of each target token after its node, under the vector."""
+        """Log-probability of each target token after its node, under the column's vector."""
         shared, model = self._shared, self._shared.model
         kept, index = np.unique(nodes, return_inverse=True)
-        chosen = chosen.to(model.device)
-        edits = [
-            (site, self._edit(vector, coefficient, chosen))
-            for site, vector in self._vectors.items()
-        ]
+        columns = columns.to(model.device)
+        edits = [(site, self._edit(site.layer or 0, columns)) for site in self._sites]
         with (
             torch.no_grad(),
             shared.resuming.behind(self._begin, self._start(tree, keys)),
@@ -263,9 +290,17 @@ class _Runner:
             value[0, torch.from_numpy(path)] = residuals[number]
         return value.to(self._shared.model.device)
 
-    def _edit(self, vector: Tensor, coefficient: Tensor, chosen: Tensor) -> Edit:
+    def _edit(self, layer: int, columns: Int[Tensor, "1 node"]) -> Edit:
+        """Each node changed by the vector and the coefficient of its column."""
+        factors = torch.from_numpy(self._factors).float().to(columns.device)[columns]
+        owner = torch.where(columns < 0, -1, columns // self._n_factors)
+        present = [int(k) for k in owner.unique() if k >= 0]
+
         def change(value: Tensor, call: Call) -> Tensor:
-            return edited(value, vector, coefficient, operator=self._operator, chosen=chosen)
+            for k in present:
+                vector, chosen = self._vectors[k][layer], owner == k
+                value = edited(value, vector, factors, operator=self._operator, chosen=chosen)
+            return value
 
         return change
 

@@ -6,6 +6,7 @@ import torch
 
 from interp import Activations, HookedModel
 from steering import PairActivations, Pairs, SteeringVector, coherence, lint, vector_cosines
+from steering.coherence import swapped
 
 
 def pairs(
@@ -25,22 +26,20 @@ def pairs(
     )
 
 
-def swapped(acts: PairActivations, seed: int) -> PairActivations:
-    """The sides of random pairs exchanged."""
-    signs = torch.randint(0, 2, (len(acts), 1, 1), generator=torch.Generator().manual_seed(seed))
-    values = acts.positive.values, acts.negative.values
-    sides = [
-        Activations(tensors={"resid_post": rows}, layers=(3,), pooling="mean")
-        for rows in (
-            torch.where(signs == 1, values[0], values[1]),
-            torch.where(signs == 1, values[1], values[0]),
-        )
-    ]
-    return PairActivations(positive=sides[0], negative=sides[1], norms=acts.norms)
+def test_swapped_pairs_are_the_same_pairs_with_half_the_sides_exchanged() -> None:
+    acts = pairs(1.0)
+    found = swapped(acts, seed=1)
+    flips = 0
+    for row, (a, b) in enumerate(zip(*acts.sides(3), strict=True)):
+        sides = [side[row] for side in found.sides(3)]
+        kept = torch.equal(sides[0], a) and torch.equal(sides[1], b)
+        assert kept or (torch.equal(sides[0], b) and torch.equal(sides[1], a))
+        flips += not kept
+    assert 15 <= flips <= 45
 
 
 def test_planted_agreement_is_coherent_and_d_prime_is_the_closed_form() -> None:
-    report = coherence(pairs(3.0, n=300, d=16))
+    report = coherence(pairs(3.0, n=150, d=16), n_null=100, n_resamples=40)
     assert report.coherent
     assert report.verdict.startswith("worth trying")
     d = report.measures["d'"]
@@ -50,7 +49,7 @@ def test_planted_agreement_is_coherent_and_d_prime_is_the_closed_form() -> None:
 
 
 def test_noise_has_the_numbers_that_mislead_in_sample_and_zero_held_out() -> None:
-    report = coherence(pairs(0.0))
+    report = coherence(pairs(0.0), n_null=100, n_resamples=50)
     assert not report.coherent
     assert report.verdict.startswith("not worth trying")
     for name in ("mean cosine", "pairwise cosine", "d'", "stability"):
@@ -66,7 +65,8 @@ def test_swapped_pairs_are_incoherent_in_95_percent_of_draws() -> None:
     acts = pairs(2.5, n=24, d=64)
     assert coherence(acts, n_resamples=2).coherent
     draws = [
-        coherence(swapped(acts, k), n_resamples=2, n_null=110, seed=k).coherent for k in range(20)
+        coherence(swapped(acts, seed=k), n_resamples=2, n_null=110, seed=k).coherent
+        for k in range(20)
     ]
     assert np.mean(draws) <= 0.05
 
@@ -113,7 +113,7 @@ def test_a_vector_that_changes_sign_with_the_answer_is_unproven() -> None:
 def test_constant_contrast_is_unproven(llama: HookedModel) -> None:
     texts = [f"question {k}" for k in range(12)]
     data = Pairs.from_texts([f"You are. {t}" for t in texts], [f"You not. {t}" for t in texts])
-    report = coherence(pairs(4.0, n=60), lint=lint(llama, data))
+    report = coherence(pairs(4.0, n=60), lint=lint(llama, data), n_null=100, n_resamples=20)
     assert report.verdict.startswith("unproven: every pair differs in the same tokens")
 
 

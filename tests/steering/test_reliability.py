@@ -1,6 +1,7 @@
 """The study: resumed where it stopped, refused where it is another, conclusions on known rows."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +9,13 @@ import pytest
 
 from interp import HookedModel
 from steering import Instruction, Item, StudyConfig, StudyResult, load_datasets, run_study
-from steering.reliability import DataSet
+from steering.reliability import REVERSED_INSTRUCTIONS, DataSet, fitted_config
 
 CONFIG = StudyConfig(
-    types=("prefilled", "instruction", "statement"),
-    layers=(1, 2),
+    types=("prefilled", "statement"),
+    layers=(1,),
     n_train=10,
-    n_validation=10,
+    n_validation=0,
     n_test=10,
     n_predict=10,
     n_shots=2,
@@ -24,7 +25,7 @@ CONFIG = StudyConfig(
 
 
 def lettered(name: str, n: int = 40) -> DataSet:
-    text = "Which {}?\n\nChoices:\n (A) one {}\n (B) two {}"
+    text = "{}?\n (A) one {}\n (B) two {}"
     answers = [("(A)", "(B)"), ("(B)", "(A)")]
     items = tuple(
         Item(
@@ -38,16 +39,16 @@ def lettered(name: str, n: int = 40) -> DataSet:
     return DataSet(name=name, items=items, instruction=instruction)
 
 
-def test_study_is_resumed_where_it_stopped(llama: HookedModel, tmp_path: Path) -> None:
+def test_study_goes_on_where_it_stopped(llama: HookedModel, tmp_path: Path) -> None:
     datasets, seen = [lettered("x"), lettered("y")], []
 
-    def stop_at_the_fourth(row: dict[str, object]) -> None:
+    def stop_at_the_third(row: dict[str, object]) -> None:
         seen.append((row["dataset"], row["type"]))
-        if len(seen) == 4:
+        if len(seen) == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_study(llama, datasets, tmp_path, config=CONFIG, on_result=stop_at_the_fourth)
+        run_study(llama, datasets, tmp_path, config=CONFIG, on_result=stop_at_the_third)
     rest: list[tuple[object, object]] = []
     result = run_study(
         llama,
@@ -56,14 +57,15 @@ def test_study_is_resumed_where_it_stopped(llama: HookedModel, tmp_path: Path) -
         config=CONFIG,
         on_result=lambda row: rest.append((row["dataset"], row["type"])),
     )
-    assert len(rest) == 2
-    assert len(result.rows) == 6
+    assert seen[:2] == [("x", "statement"), ("y", "statement")]
+    assert len(rest) == 1
+    assert len(result.rows) == 4
     assert not set(seen) & set(rest)
     again = run_study(llama, datasets, tmp_path, config=CONFIG)
     assert [row["statement_slope"] for row in again.rows] == [
         row["statement_slope"] for row in result.rows
     ]
-    assert len(result.cosines().to_frame()) == 9
+    assert len(result.cosines().to_frame()) == 4
     assert json.loads(json.dumps(result.to_dict()))["checks"]["n_datasets"] == 2
     assert result.by_type()["wins"].sum() == 4
     with pytest.raises(ValueError, match="differs in config"):
@@ -98,6 +100,8 @@ def rows(n: int = 24, seed: int = 0) -> tuple[dict[str, object], ...]:
                 {"dataset": f"set {k}", "type": name, "lettered": k % 2 == 0}
                 | {"statement_slope": scaled, "choice_slope": scaled}
                 | {"statement_anti": anti, "choice_anti": anti, "random_slope": 0.0}
+                | {"verdict": "steerable", "choice_verdict": "undecided"}
+                | {"permuted_coherent": k == 0, "layer": 1}
                 | {"held_out": measures, "in_sample": measures, "few": measures, "seconds": 1.0}
             )
     return tuple(made)
@@ -116,6 +120,10 @@ def test_conclusions_on_rows_whose_truth_is_known(tmp_path: Path) -> None:
     out = result.out_of_sample().set_index("predictor")
     assert out.loc["d'", "r2_low"] > 0.3
     assert out.loc["pairwise cosine", "r2"] < 0.1
+    verdicts = result.verdicts().set_index("type")
+    assert verdicts.loc["statement", "steerable"] == 24
+    assert verdicts.loc["statement", "permuted pairs incoherent"] == pytest.approx(23 / 24)
+    assert result.verdicts("choice")["undecided"].sum() == 48
     counts = result.ranks()
     assert counts.loc["statement", 1] == 24
     checks = result.checks()
@@ -123,6 +131,9 @@ def test_conclusions_on_rows_whose_truth_is_known(tmp_path: Path) -> None:
     assert checks["above_random"] == 1.0
     assert result.plot_types().data
     assert result.plot_predictors().data
+    assert len(result.plot_scatter().data[0].x) == 24
+    with pytest.raises(ValueError, match="no vectors in"):
+        result.cosines()
     with pytest.raises(ValueError, match="was not run"):
         result.of_type("5-shot")
 
@@ -161,12 +172,67 @@ def test_folders_and_files_become_data_sets(tmp_path: Path) -> None:
     for name in ("b/kind.jsonl", "a/bold.jsonl"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text(json.dumps(row))
+    name = REVERSED_INSTRUCTIONS[0]
+    (tmp_path / f"b/{name}.jsonl").write_text(json.dumps(row))
     prompts = {"kind": {"positive": "Be kind.", "negative": "Be unkind."}}
+    prompts[name] = {"positive": "Fear.", "negative": "Do not fear."}
     (tmp_path / "persona_prompts.json").write_text(json.dumps(prompts))
     sets = {data.name: data for data in load_datasets(tmp_path)}
-    assert set(sets) == {"kind", "bold"}
+    assert set(sets) == {"kind", "bold", name}
+    assert sets[name].instruction == Instruction(positive="Do not fear.", negative="Fear.")
     assert sets["kind"].instruction == Instruction(positive="Be kind.", negative="Be unkind.")
     assert sets["bold"].instruction is None
     assert load_datasets(tmp_path / "a/bold.jsonl")[0].name == "bold"
     with pytest.raises(ValueError, match="no file of items"):
         load_datasets(tmp_path / "c")
+
+
+def test_items_without_options_are_left_out_and_the_rest_is_run(
+    llama: HookedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = lettered("x")
+    broken = [Item(question=f"{k}?\n (A)\n (B)", matching="(A)", not_matching="(B)") for k in "ab"]
+    data = DataSet(name="x", items=(*broken, *whole.items))
+    config = replace(CONFIG, types=("statement",))
+    expected = run_study(llama, [whole], tmp_path / "whole", config=config).rows[0]
+    found = run_study(llama, [data], tmp_path / "broken", config=config).rows[0]
+    assert found["statement_slopes"] == expected["statement_slopes"]
+    assert "2 items without options" in caplog.text
+
+
+def test_types_read_together_are_as_each_alone(llama: HookedModel, tmp_path: Path) -> None:
+    types = ("prefilled_5-shot", "5-shot")
+    config = replace(CONFIG, types=types, choice_coefficients=(0.0, 1.0))
+    together = run_study(llama, [lettered("x")], tmp_path / "all", config=config)
+    row = together.of_type("5-shot")[0]
+    config = replace(config, types=("5-shot",))
+    single = run_study(llama, [lettered("x")], tmp_path / "one", config=config).rows[0]
+    np.testing.assert_allclose(single["choice_slopes"], row["choice_slopes"], atol=1e-4)
+    assert single["strength"] == pytest.approx(row["strength"], rel=1e-4)
+    assert single["held_out"]["d'"] == pytest.approx(row["held_out"]["d'"], rel=1e-3)
+
+
+def test_sizes_fit_the_smallest_data_set(llama: HookedModel) -> None:
+    assert fitted_config(llama, [lettered("x", 200)]) == StudyConfig()
+    small = fitted_config(llama, [lettered("x", 200), lettered("y", 40)], layers=(2, 1))
+    assert (small.layers, small.n_validation, small.n_predict) == ((2,), 0, 25)
+    middling = fitted_config(llama, [lettered("x", 80)])
+    assert middling.layers == ()
+    assert 10 <= middling.n_validation < middling.n_test < middling.n_train < 50
+    for n in range(22, 130, 4):  # whatever is given out fits
+        config = fitted_config(llama, [lettered("x", n)])
+        needed = config.n_train + config.n_validation + config.n_test + config.n_shots
+        assert needed + config.n_shots % 2 <= n
+    with pytest.raises(ValueError, match=r"'x' has 20 items with .* needs 22"):
+        fitted_config(llama, [lettered("x", 20)])
+
+
+def test_the_layer_is_the_one_with_the_largest_slope_on_validation_items(
+    llama: HookedModel, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, types=("statement",), layers=(1, 2), n_validation=10)
+    result = run_study(llama, [lettered("x"), lettered("y")], tmp_path, config=config)
+    found = json.loads((tmp_path / "layer.json").read_text())
+    means = {k: np.mean([slopes[k] for slopes in found["slopes"].values()]) for k in ("1", "2")}
+    assert str(found["layer"]) == max(means, key=lambda k: means[k])
+    assert {row["layer"] for row in result.rows} == {found["layer"]}

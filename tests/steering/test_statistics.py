@@ -16,6 +16,7 @@ from steering.statistics import (
     slopes,
     spearman,
     trait_and_bias,
+    trait_and_bias_estimates,
 )
 
 
@@ -59,6 +60,19 @@ def test_trait_and_bias_take_apart_what_they_put_together() -> None:
     effects = 0.3 + np.where(answer, 1.0, -1.0) * 2.0
     assert trait_and_bias(effects, answer) == pytest.approx((0.3, 2.0))
     assert all(np.isnan(trait_and_bias(effects, np.ones(4, dtype=bool))))
+
+
+def test_intervals_of_trait_and_bias_are_those_of_the_plain_bootstrap() -> None:
+    random = np.random.default_rng(0)
+    answer = random.random(12) < 0.5
+    effects = random.normal(size=12) + answer
+    found = trait_and_bias_estimates(effects, answer, n_resamples=50)
+    for which, estimate in enumerate(found):
+        plain = bootstrap(
+            lambda e, a, which=which: trait_and_bias(e, a)[which], effects, answer, n_resamples=50
+        )
+        assert vars(estimate) == pytest.approx(vars(plain))
+    assert np.isnan(trait_and_bias_estimates(effects, answer | True)[1].low)
 
 
 def test_out_of_sample_r2_finds_a_line_and_gives_noise_nothing() -> None:

@@ -211,3 +211,21 @@ def test_results_merge_and_become_frames_and_figures(
                 sweep(llama, SteeringVector(values={1: vector}), CONTESTS, coefficients=(0.0, 1.0)),
             ]
         )
+
+
+def test_several_vectors_together_are_swept_as_each_alone(
+    llama: HookedModel, vector: torch.Tensor
+) -> None:
+    plan = SweepPlan(llama, CONTESTS, layers=(1, 2))
+    vectors = {
+        name: SteeringVector(values={1: a * vector, 2: b * vector.flip(0)})
+        for name, a, b in (("first", 1.0, 0.5), ("second", -0.3, 2.0), ("third", 0.7, -1.0))
+    }
+    for operator in (operators.add, operators.clamp):
+        options = {"coefficients": COEFFICIENTS, "operator": operator}
+        together = plan.run_all(vectors, **options)
+        for name, steer in vectors.items():
+            alone = by_hooks(llama, steer, CONTESTS, Window(start=-1), operator)
+            np.testing.assert_allclose(together[name].propensity, alone, atol=1e-4)
+    with pytest.raises(ValueError, match="different layers"):
+        plan.run_all({"a": vectors["first"], "b": vectors["second"].at(1)})
