@@ -126,18 +126,19 @@ class SteeringResult:
 
     def plot(self, *, part: str = "both", **layout: Any) -> viz.Figure:
         """Success over coefficients, one line for each layer and the random vectors in gray."""
-        frame = self.to_frame()
-        frame = frame[frame["part"] == part].sort_values("coefficient")
-        lines = {
-            f"layer {int(str(layer).split('.')[0])}, {vector}": viz.Curve(
-                x=group["coefficient"].to_numpy(),
-                y=group["success"].to_numpy(),
-                low=group["low"].to_numpy(),
-                high=group["high"].to_numpy(),
+        chosen = [row for row in self.rows if row.part == part]
+        lines: dict[str, viz.Curve] = {}
+        for layer, vector in dict.fromkeys((row.layer, row.vector) for row in chosen):
+            own = [row for row in chosen if (row.layer, row.vector) == (layer, vector)]
+            own.sort(key=lambda row: row.coefficient)
+            ends = [wilson_interval(float(row.success.sum()), len(row.success)) for row in own]
+            lines[f"layer {layer}, {vector}"] = viz.Curve(
+                x=[row.coefficient for row in own],
+                y=[float(row.success.mean()) for row in own],
+                low=[low for low, _ in ends],
+                high=[high for _, high in ends],
                 control=vector == RANDOM,
             )
-            for (layer, vector), group in frame.groupby(["layer", "vector"])
-        }
         nothing = next(row for row in self.rows if row.vector == NOTHING)
         return viz.curves(
             lines,
@@ -304,7 +305,7 @@ def _reached(
     if shortcuts.mover == "agent":
         return directed[np.arange(len(games)), boards.player]
     came = boards.boxes & ~shortcuts.levels.boxes[games]
-    return (directed & came.reshape(len(games), -1)).any(1)
+    return np.asarray((directed & came.reshape(len(games), -1)).any(1))
 
 
 def _mean_interval(

@@ -148,19 +148,14 @@ class PlanReading:
 
     def plot(self, concept: str, **layout: Any) -> viz.Figure:
         """Macro F1 of all probes of one concept, controls in gray."""
-        frame = self.to_frame()
-        frame = frame[frame["concept"] == concept]
-        labels = [
-            f"{row.subject}{_of_layer(row)}, {row.kernel}x{row.kernel}"
-            for row in frame.itertuples()
-        ]
-        own = frame["subject"].str.startswith("layer").tolist()
+        states = [state for state in self.states if state.concept == concept]
+        scores = [state.score.macro_f1 for state in states]
         return viz.bars(
-            frame["macro_f1"].to_numpy(),
-            frame["low"].to_numpy(),
-            frame["high"].to_numpy(),
-            labels=labels,
-            controls=[label for label, mine in zip(labels, own, strict=True) if not mine],
+            [score.value for score in scores],
+            [score.low for score in scores],
+            [score.high for score in scores],
+            labels=[_label(state) for state in states],
+            controls=[_label(state) for state in states if not state.subject.startswith("layer")],
             title=f"{concept.replace('_', ' ')}: what probes read",
             x_title="macro F1",
             **layout,
@@ -330,9 +325,11 @@ def _row(state: ProbedState) -> dict[str, Any]:
     }
 
 
-def _of_layer(row: Any) -> str:
-    """The layer, where the subject does not say it."""
-    return "" if row.subject.startswith("layer") or np.isnan(row.layer) else f" {int(row.layer)}"
+def _label(state: ProbedState) -> str:
+    """Subject, layer where the subject does not say it, and kernel."""
+    named = state.layer is None or state.subject.startswith("layer")
+    place = state.subject if named else f"{state.subject}, layer {state.layer}"
+    return f"{place}, {state.kernel}x{state.kernel}"
 
 
 def decode(

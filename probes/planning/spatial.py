@@ -8,7 +8,7 @@ is solved to its optimum (the problem is convex), so that it has no seed of its 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator
 from torch import Tensor
 from torch.nn import functional
 
@@ -16,7 +16,7 @@ _CHUNK_SQUARES = 200_000
 """Squares whose neighborhoods are unfolded at a time when predicting."""
 
 
-class SpatialProbe(ClassifierMixin, BaseEstimator):
+class SpatialProbe(BaseEstimator):
     """Softmax regression on the neighborhood of every square.
 
     It minimizes C * sum of losses + ||w||^2 / 2 on features standardized on the training squares,
@@ -161,5 +161,5 @@ def _solve(
 
     optimizer.step(loss)
     solved = parameters.detach()
-    n_steps = optimizer.state[optimizer._params[0]]["n_iter"]
+    n_steps = optimizer.state[parameters]["n_iter"]
     return solved[:, :-1], solved[:, -1], n_steps
