@@ -7,11 +7,21 @@ from collections.abc import Sequence
 
 import torch
 
-from hookscope.commands import demo, extract, high_stakes, models, persuasion, probe, refusal
+from hookscope.commands import (
+    demo,
+    extract,
+    high_stakes,
+    models,
+    persuasion,
+    planning,
+    probe,
+    refusal,
+    steer,
+)
 from hookscope.commands.parser import Commands
 from interp import InterpError
 
-COMMANDS = (demo, probe, extract, high_stakes, persuasion, refusal, models)
+COMMANDS = (demo, probe, extract, high_stakes, persuasion, steer, refusal, planning, models)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
