@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM
 
 from interp import HookedModel, ModelMismatchError, Site, generate
 from probes.base import Place
@@ -11,8 +10,9 @@ from probes.monitor import ProbeMonitor
 from probes.pooling import Attention, Ema, Last, Max, Mean, RollingAttention, RollingMean, Softmax
 from probes.sequence import SequenceProbe
 from probes.sequence_fitting import TokenWeights
+from tests.tiny_models import tiny_llama
 
-D_MODEL, N_NEW = 16, 14
+D_MODEL, N_NEW = 32, 14
 PROMPTS = ["once upon a time", "hello", "the cat sat on", "hi there"]
 RULES = [Mean(), Last(), Max(n_heads=2), Softmax(), Attention(n_heads=2), Ema()]
 RULES += [RollingMean(window=4), RollingMean(window=50), RollingAttention(window=3)]
@@ -20,28 +20,7 @@ RULES += [RollingMean(window=4), RollingMean(window=50), RollingAttention(window
 
 @pytest.fixture(scope="module")
 def model() -> HookedModel:
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocab = {token: k for k, token in enumerate(["<s>", "</s>", *letters])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="</s>")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = LlamaConfig(
-            vocab_size=258,
-            hidden_size=D_MODEL,
-            intermediate_size=24,
-            num_hidden_layers=3,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            initializer_range=0.3,
-            eos_token_id=1,
-            bos_token_id=0,
-        )
-        module = LlamaForCausalLM(config).eval()
-    module.generation_config.eos_token_id = None
-    return HookedModel(module, tokenizer=fast, name="tiny")
+    return tiny_llama(n_layers=3)
 
 
 def random_probe(model: HookedModel, rule, layers: tuple[int, ...] = (1,)) -> SequenceProbe:
@@ -153,7 +132,7 @@ def test_state_does_not_grow_with_the_text(model: HookedModel) -> None:
 def test_probe_of_another_model_is_refused(model: HookedModel) -> None:
     probe = random_probe(model, Mean())
     other = LlamaForCausalLM(model.module.config).eval()
-    with pytest.raises(ModelMismatchError, match="probe 'probe' was made with 'tiny'"):
+    with pytest.raises(ModelMismatchError, match="probe 'probe' was made with 'tiny-llama-0'"):
         ProbeMonitor(probe).generate(HookedModel(other, tokenizer=model.tokenizer), PROMPTS)
 
 

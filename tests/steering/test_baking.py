@@ -5,7 +5,7 @@ import torch
 
 from interp import HookedModel, generate
 from steering import SteeringVector, bake_ablation, bake_addition, baked_addition
-from tests.steering.conftest import tiny_gpt2, tiny_llama
+from tests.tiny_models import tiny_gpt2, tiny_llama
 
 PROMPTS = ["ab", "a longer one"]
 
