@@ -93,12 +93,12 @@ class StudyResult:
     def by_type(self) -> pd.DataFrame:
         """Effect and anti-steerable share of each type, with intervals over data sets.
 
-        `wins` counts the data sets on which a type has the largest slope of all.
+        `wins` counts the data sets on which a type has the largest slope, of those with all types.
         """
         frames = []
         for propensity in ("statement", "choice"):
             slopes = self._table(f"{propensity}_slope")
-            best = list(slopes.idxmax(axis=1))
+            best = list(slopes.dropna().idxmax(axis=1))
             for name in self.types:
                 rows = self.of_type(name)
                 line: dict[str, Any] = {"type": name, "propensity": propensity, "n": len(rows)}
@@ -356,13 +356,15 @@ def _columns(name: str, estimate: Estimate) -> dict[str, float]:
 
 
 def _plain(value: Any) -> Any:
-    """Plain values for JSON, which has no NaN."""
+    """Plain values for JSON, which has no NaN; five digits are more than the intervals bear."""
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and np.isnan(value) else value
+    if isinstance(value, float):
+        return None if np.isnan(value) else round(value, 5)
+    return value
 
 
 def _mean(values: Sequence[float]) -> Estimate:
