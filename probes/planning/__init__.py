@@ -5,11 +5,13 @@
   ticks of thinking.
 - `measure_steering` adds the probe's vectors to the plan on levels with two ways;
   `measure_thinking` gives the agent time; `measure_emergence` follows all of it over training.
+- `rank_channels` asks whether single channels are the plan.
 - `published_probes` and its neighbors hold what others measured.
 
 The labels come from `interp.planning.concepts`, the states from `interp.planning.rollouts`.
 """
 
+from probes.planning.channels import rank_channels
 from probes.planning.formation import PlanFormation, measure_formation, thinking_plans
 from probes.planning.interventions import (
     SteeringConfig,
@@ -53,6 +55,7 @@ __all__ = [
     "published_probes",
     "published_solve_rates",
     "random_vectors",
+    "rank_channels",
     "read_plans",
     "score_plan",
     "steer_along",
