@@ -110,7 +110,7 @@ def timed_sweep(
 
 def main() -> None:
     """Measure, print, and write the numbers."""
-    options = arguments(__doc__.splitlines()[0])
+    options = arguments("Speed of activation patching")
     model = load_model("smollm2-135m-instruct")
     pairs = country_pairs(model)
     layers = range(0, model.n_layers, 5 if options.quick else 1)
@@ -121,7 +121,9 @@ def main() -> None:
             != pairs.corrupted.ids[: pairs.clean.lengths[0]]
         )
     )
-    cells = np.array([(cell.layer, cell.column) for cell in result.cells if cell.column >= first])
+    cells = np.array(
+        [(cell.layer, cell.column) for cell in result.cells if (cell.column or 0) >= first]
+    )
     rng = np.random.default_rng(0)
     sample = cells[rng.permutation(len(cells))[: 4 if options.quick else 12]]
     hooked, exact = one_forward_a_cell(model, pairs, sample)

@@ -3,7 +3,7 @@
 The residual stream at the last token is the sum of the embedding and of what every attention and
 MLP added to it. With the final norm's scale held fixed, the unembedding of that sum is the sum of
 the unembedded parts. This is what components write *directly*; what they do by way of later ones
-not show (patching shows it), and parts that cancel can be larger than the logit itself.
+does not show (patching shows it), and parts that cancel can be larger than the logit itself.
 """
 
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ class LogitParts:
     def plot(self, *, n: int = 12, **layout: Any) -> viz.Figure:
         """The components that add most, regardless of sign, with their range over texts."""
         frame = self.to_frame()
-        frame = frame.loc[frame["mean"].abs().sort_values(ascending=False).index[:n]]
+        frame = frame.iloc[np.argsort(-np.abs(self.values.mean(axis=0)), kind="stable")[:n]]
         return viz.bars(
             frame["mean"].to_numpy(),
             frame["min"].to_numpy(),

@@ -199,7 +199,7 @@ def _patch(
             values[rows] = base[rows][:, None]  # what changes nothing needs no run
             for group in _groups(cells, exchange, batch_tokens):
                 scores = _run(setting, exchange, [cells[i] for i in group], as_tuple)
-                values[np.ix_(rows, group)] = scores.T.cpu()
+                values[np.ix_(rows, np.array(group))] = scores.T.cpu()
                 bar.update(scores.numel())
         bar.update(values.size - bar.n)
     return result_of(setting, cells, values, (base, other), "exact")

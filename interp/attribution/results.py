@@ -136,10 +136,11 @@ class PatchingResult(Effects):
         layers = sorted(set(frame["layer"]))
         values = np.full((len(layers), len(x)), np.nan)
         hover = np.full(values.shape, "", dtype=object)
-        for row, key in zip(frame.itertuples(), keys, strict=True):
-            at = layers.index(row.layer), x.index(key)
-            values[at] = row.effect
-            hover[at] = f"[{row.low:.3f}, {row.high:.3f}] over {len(self.clean)} pairs"
+        ends = frame[["low", "high"]].to_numpy()
+        for row, key in enumerate(keys):
+            at = layers.index(frame["layer"][row]), x.index(key)
+            values[at] = frame["effect"][row]
+            hover[at] = f"[{ends[row, 0]:.3f}, {ends[row, 1]:.3f}] over {len(self.clean)} pairs"
         verb = "restored" if self.source == "clean" else "destroyed"
         return viz.heatmap(
             values,
@@ -200,7 +201,7 @@ class Agreement:
     @property
     def spearman(self) -> float:
         """Rank correlation over cells."""
-        return float(spearmanr(self.estimated, self.exact).statistic)
+        return float(spearmanr(self.estimated, self.exact)[0])  # pyright: ignore
 
     @property
     def pearson(self) -> float:

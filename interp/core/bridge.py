@@ -13,8 +13,15 @@ from torch import nn
 from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.patching import get_act_patch_direct_path
 
-__all__ = ["HookPoint", "HookedRootModule", "TransformerBridge", "boot"]
+__all__ = [
+    "HookPoint",
+    "HookedRootModule",
+    "TransformerBridge",
+    "boot",
+    "get_act_patch_direct_path",
+]
 
 
 def boot(module: nn.Module, tokenizer: Any) -> TransformerBridge:

@@ -167,7 +167,7 @@ def train_dpo(
         raise ValueError("no preferences: needed at least one")
     rows = [_encode(model, index, one) for index, one in enumerate(preferences)]
     reference = _reference(model, rows, config.batch_size)
-    module = _trainable(copy.deepcopy(model.module), config, seed)
+    module: Any = _trainable(copy.deepcopy(model.module), config, seed)
     weights = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=0.0)
     run = _Run(module, optimizer, weights, config, _digest(model, preferences, config, seed))
@@ -182,7 +182,7 @@ def train_dpo(
         bar.set_postfix(loss=f"{history[-1]['loss']:.3f}")
         if on_step is not None:
             on_step(step, history[-1])
-    merged: Any = module.merge_and_unload() if config.lora_rank is not None else module
+    merged = module.merge_and_unload() if config.lora_rank is not None else module
     trained = HookedModel(merged.eval(), tokenizer=model.tokenizer, name=f"{model.name}-dpo")
     columns = {k: np.array([h[k] for h in history]) for k in ("loss", "margin", "accuracy")}
     return TrainingResult(model=trained, config=config, seed=seed, **columns)
@@ -311,7 +311,7 @@ def _trainable(module: Any, config: DpoConfig, seed: int) -> nn.Module:
     """
     if config.lora_rank is None:
         return module.requires_grad_(True)
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig, get_peft_model  # pyright: ignore
 
     settings = LoraConfig(
         r=config.lora_rank,
@@ -321,7 +321,7 @@ def _trainable(module: Any, config: DpoConfig, seed: int) -> nn.Module:
         task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng():  # peft draws the adapters from the global generator
-        torch.manual_seed(derive(seed, "adapters") % 2**63)
+        torch.manual_seed(derive(seed, "adapters"))
         adapted: Any = get_peft_model(module, settings)
     return adapted.eval()
 
