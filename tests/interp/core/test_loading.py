@@ -1,5 +1,6 @@
 """Loading: where models come from, and what comes out (the embedded model: integration tests)."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,9 @@ def test_a_saved_model_comes_back_the_same(tiny, tmp_path: Path) -> None:
 
 
 def test_a_missing_model_names_the_command_that_gets_it(monkeypatch, tmp_path: Path) -> None:
-    absent = EmbeddedModel(package="no_such_package", file="x.gguf", install="pip install it==1")
+    absent = EmbeddedModel(
+        packages=("no_such_package",), files=("x.gguf",), install="pip install it==1"
+    )
     monkeypatch.setitem(loading.EMBEDDED, "tiny-embedded", absent)
     with pytest.raises(ModelNotFoundError, match="not installed; get it with: pip install it==1"):
         load_model("tiny-embedded")
@@ -42,6 +45,24 @@ def test_a_missing_model_names_the_command_that_gets_it(monkeypatch, tmp_path: P
         load_model("some/model")
     with pytest.raises(FileNotFoundError, match=r"no file '.*x\.gguf'"):
         load_model(tmp_path / "x.gguf")
+
+
+def test_chunks_are_found_and_put_together(monkeypatch, tmp_path: Path) -> None:
+    for part, content in (("chunks_a", b"one "), ("chunks_b", b"two")):
+        (tmp_path / part / "data").mkdir(parents=True)
+        (tmp_path / part / "__init__.py").touch()
+        (tmp_path / part / "data" / "x.gguf").write_bytes(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    packages, files = ("chunks_a", "chunks_b"), ("data/x.gguf", "data/x.gguf")
+    embedded = EmbeddedModel(packages=packages, files=files, install="")
+    assert len(embedded.pieces()) == 2
+    digest = hashlib.sha256(b"one two").hexdigest()
+    joined = loading._joined(embedded.pieces(), tmp_path / "whole", digest)
+    assert joined.read_bytes() == b"one two"
+    with pytest.raises(ValueError, match="install their packages again"):
+        loading._joined(embedded.pieces()[::-1], tmp_path / "whole", digest)
+    (tmp_path / "chunks_b" / "data" / "x.gguf").unlink()
+    assert embedded.pieces() == ()
 
 
 def test_files_of_the_same_name_and_size_are_told_apart(tmp_path: Path) -> None:
