@@ -74,11 +74,11 @@ class InfluenceConfig:
     """Random subsets that are left out."""
     n_removed: int = 20
     """Examples in each of them."""
-    n_truth_seeds: int = 64
+    n_truth_seeds: int = 48
     """Runs behind each true law."""
     n_points: int = 20
     """Examples that are left out one at a time, half of them by predicted change of variance."""
-    n_mnist: int = 300
+    n_mnist: int = 200
     """Training examples of MNIST, a tenth of them with wrong labels."""
     layer: int = 15
     """Layer of the model at which the probe reads."""
@@ -123,7 +123,7 @@ def run_influence_study(
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "digits": lambda: _digits(folder, config),
         "toy": lambda: _toy(config),
-        "regression": _regression,
+        "regression": lambda: _regression(config),
         "digits subsets": lambda: _digits_subsets(folder, config, progress),
         "digits one by one": lambda: _digits_points(folder, config, progress),
     }
@@ -237,11 +237,11 @@ def _points(scores: Scores, n: int, seed: int) -> np.ndarray:
     return np.concatenate([order[: n // 2], others[: n - n // 2]])
 
 
-def _regression() -> dict[str, Any]:
+def _regression(config: InfluenceConfig) -> dict[str, Any]:
     """Linear regression: unrolled differentiation tends to influence functions."""
     problem, queries = diabetes()
     found = {}
-    for n_steps in (5, 50, 2000):
+    for n_steps in (5, 50, 5 * config.n_steps):
         training = Training(n_steps=n_steps, batch_size=None, lr=0.2)
         ensemble = train_ensemble(problem, training, seeds=[0])
         limit = influence_functions(ensemble, queries, damping=1e-9)
@@ -298,7 +298,7 @@ def _mnist(data: Path, config: InfluenceConfig) -> dict[str, Any]:
         held,
         influence_functions(ensemble, chosen, **kfac),
         counts=(n // 20, n // 10),
-        seeds=range(16),
+        seeds=range(8),
     )
     lost = brittleness(
         problem,
@@ -320,10 +320,10 @@ def _probe(model: HookedModel, config: InfluenceConfig, progress: bool) -> dict[
     """Which rows of a probe change the spread of its scores, checked by retraining."""
     problem, queries, records = probe_rows(model, config.layer, 160, config.n_queries)
     ensemble = train_ensemble(
-        problem, PROBE_TRAINING, seeds=range(1000, 1000 + 2 * config.n_score_seeds)
+        problem, PROBE_TRAINING, seeds=range(1000, 1000 + config.n_score_seeds)
     )
     scores = unrolled_reverse(ensemble, queries, chunk=16)
-    seeds = range(2 * config.n_truth_seeds)
+    seeds = range(config.n_truth_seeds)
     n = problem.n_examples
     subsets = leave_out(
         problem,

@@ -60,8 +60,8 @@ def margin(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def digits(n_train: int, *, seed: int = 0) -> Images:
     """Digits of scikit-learn, 8 by 8 pixels."""
-    bundle = load_digits()
-    return _images(bundle.data / 16.0, bundle.target, n_train, 32, seed)
+    pixels, labels = map(np.asarray, load_digits(return_X_y=True))
+    return _images(pixels / 16.0, labels, n_train, 32, seed)
 
 
 def mnist(folder: Path, n_train: int, *, seed: int = 0) -> Images:
@@ -90,7 +90,7 @@ def mislabeled(images: Images, n_wrong: int) -> Images:
 
 def diabetes() -> tuple[Problem, Queries]:
     """Linear regression on the diabetes set of scikit-learn, standardized; 42 queries."""
-    x, y = load_diabetes(return_X_y=True)
+    x, y = map(np.asarray, load_diabetes(return_X_y=True))
     x, y = (torch.tensor((a - a.mean(0)) / a.std(0)) for a in (x, y))
     problem = Problem(nn.Linear(10, 1).double(), squared, x[:400], y[:400])
     return problem, Queries(inputs=x[400:], targets=y[400:], measure=output)

@@ -200,14 +200,18 @@ def draw_batches(
     kept = torch.ones(n, dtype=torch.bool, device=device) if keep is None else keep
     kept = kept.expand(len(seeds), n)
     if not seeds or not kept.any(1).all():
-        raise ValueError(f"{len(seeds)} seeds, fewest kept examples {kept.sum(1).tolist()[:5]}")
+        raise ValueError(
+            f"{len(seeds)} seeds, of which {int((~kept.any(1)).sum())} keep no example: needed a "
+            "seed or more, and something to train on"
+        )
     example_weights = torch.ones(n, device=device) if weights is None else weights
     example_weights = example_weights.to(problem.parameters().dtype).expand(len(seeds), n)
     if training.batch_size is None:
         indices = torch.arange(n, device=device).expand(training.n_steps, len(seeds), n)
         share = kept * (n / kept.sum(1, keepdim=True))  # the mean over what is kept
         return Batches(indices=indices, weights=example_weights * share)
-    drawn = {seed: _draws(training, n, seed, device) for seed in set(seeds)}
+    shape = (training.n_steps, training.batch_size)
+    drawn = {seed: _draws(shape, n, seed, device) for seed in set(seeds)}
     runs = [_redrawn(*drawn[seed], members) for seed, members in zip(seeds, kept, strict=True)]
     return Batches(indices=torch.stack(runs, 1), weights=example_weights)
 
@@ -224,13 +228,10 @@ def step_of(problem: Problem, training: Training, step: int) -> Step:
 
 
 def _draws(
-    training: Training, n: int, seed: int, device: torch.device
+    shape: tuple[int, int], n: int, seed: int, device: torch.device
 ) -> tuple[Int[Tensor, "step place"], Float[Tensor, "step place"]]:
     """Examples of a run's batches, and the numbers that replace those that are missing."""
-    random, shape = (
-        generator(seed, "batches", device=device),
-        (training.n_steps, training.batch_size),
-    )
+    random = generator(seed, "batches", device=device)
     first = torch.randint(0, n, shape, generator=random, device=device)
     return first, torch.rand(shape, generator=random, device=device)
 

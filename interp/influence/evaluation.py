@@ -227,8 +227,8 @@ def plot_agreement(results: Sequence[Agreement], *, title: str, **layout: Any) -
     rows: list[tuple[str, float, float, float]] = []
     for place, change in enumerate(SCORED):
         for one in results:
-            ends = (one.value[place], one.low[place], one.high[place])
-            rows.append((f"{change}: {one.method}", *map(float, ends)))
+            value, low, high = (float(part[place]) for part in (one.value, one.low, one.high))
+            rows.append((f"{change}: {one.method}", value, low, high))
         for name in ("ceiling", "control"):
             level = float(getattr(results[0], name)[place])
             rows.append((f"{change}: {name}", level, level, level))

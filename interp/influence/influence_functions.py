@@ -165,7 +165,7 @@ def _ggn_product(
     with torch.no_grad():
         roots = output_roots(problem, outputs(theta))
     hessians = roots @ roots.mT / problem.n_examples
-    _, pull = vjp(outputs, theta)
+    pull = vjp(outputs, theta)[1]
 
     def product(vector: Tensor) -> Tensor:
         moved = jvp(outputs, (theta,), (vector,))[1]

@@ -7,6 +7,7 @@ of sampled labels. Positions of a convolution or a sequence count as independent
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -64,9 +65,7 @@ def kronecker_factors(problem: Problem, theta: Float[Tensor, " parameter"]) -> d
     layers = _layers(problem)
     seen: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in layers}
     handles = [
-        layer.register_forward_hook(
-            lambda _, args, out, name=name: seen[name].append((args[0].detach(), out))
-        )
+        layer.register_forward_hook(partial(_remember, seen[name]))
         for name, layer in layers.items()
     ]
     try:
@@ -79,6 +78,12 @@ def kronecker_factors(problem: Problem, theta: Float[Tensor, " parameter"]) -> d
     if twice := [name for name, calls in seen.items() if len(calls) != 1]:
         raise ValueError(f"layers {twice} do not run exactly once; use solve_cg")
     return _factors(problem, layers, {name: calls[0] for name, calls in seen.items()}, outputs)
+
+
+def _remember(
+    calls: list[tuple[Tensor, Tensor]], _: nn.Module, args: tuple[Tensor, ...], out: Tensor
+) -> None:
+    calls.append((args[0].detach(), out))
 
 
 def _factors(

@@ -106,7 +106,7 @@ def _pull_back(take: Step) -> Callable[..., tuple[Tensor, Tensor]]:
     def pull_back(
         state: Tensor, inputs: Tensor, targets: Tensor, weights: Tensor, adjoints: Tensor
     ) -> tuple[Tensor, Tensor]:
-        _, pull = vjp(lambda s, w: take(s, inputs, targets, w), state, weights)
+        pull = vjp(lambda s, w: take(s, inputs, targets, w), state, weights)[1]
         return vmap(pull)(adjoints)
 
     return pull_back

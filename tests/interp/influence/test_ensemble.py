@@ -103,12 +103,12 @@ def test_training_learns(classes: Callable[..., Problem]) -> None:
         targets=problem.targets,
         measure=lambda o, t: (o.argmax(-1) == t).float(),
     )
-    ensemble = train_ensemble(problem, Training(n_steps=60, batch_size=8), seeds=range(4))
+    ensemble = train_ensemble(problem, Training(n_steps=40, batch_size=8), seeds=range(4))
     assert ensemble.measure(right).mean() > 0.8
 
 
 def test_diverging_runs_are_named(linear: Problem) -> None:
-    training = Training(n_steps=400, lr=50.0, schedule=constant)
+    training = Training(n_steps=100, lr=1e6, schedule=constant)
     with pytest.raises(FloatingPointError, match=r"1 of 1 runs are not finite after .* lower lr"):
         train_ensemble(linear, training, seeds=[0])
 
@@ -128,7 +128,7 @@ def test_bad_settings_are_named(linear: Problem) -> None:
         Training(lr=0.0)
     with pytest.raises(ValueError, match="0 seeds"):
         train_ensemble(linear, TRAINING, seeds=[])
-    with pytest.raises(ValueError, match=r"fewest kept examples \[0\]"):
+    with pytest.raises(ValueError, match="1 seeds, of which 1 keep no example"):
         train_ensemble(linear, TRAINING, seeds=[0], keep=torch.zeros(20, dtype=torch.bool))
     ended = train_ensemble(linear, TRAINING, seeds=[0], trajectory="end")
     with pytest.raises(ValueError, match='trajectory="checkpoints"'):
