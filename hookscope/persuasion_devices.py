@@ -6,20 +6,20 @@ After the checks of Jaipersaud et al. 2025 (2508.05625): sentences are read alon
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 from sklearn.base import clone
 
 from hookscope.persuasion_methods import (
     PROBE,
     WORDS,
+    features,
     highest,
     numbers,
     table,
-    text_scores,
 )
 from hookscope.persuasion_reading import read_to_disk
 from hookscope.persuasion_tasks import (
@@ -33,19 +33,20 @@ from hookscope.persuasion_tasks import (
 )
 from interp import Activations, HookedModel
 from interp.core.seeds import derive
+from probes.linear import LinearProbe
 from probes.persuasion_dynamics import mean_estimate
-from probes.sweeps import cross_scores
+from probes.text import word_classifier
 from probes.transcripts import PERSUADEE, Dialogue, bare
 
 AT = "mean"
 """The place that is read: the mean over a sentence, at the middle one of the layers."""
 TURNED = (
     {"no": "yes", "nope": "yes", "not": "really", "never": "always"}
-    | {f"{verb}n't": verb for verb in ("do", "does", "did", "would", "could", "is", "am", "are")}
+    | {f"{verb}n't": verb for verb in ("do", "does", "did", "would", "could", "is", "are")}
     | {"can't": "can", "cannot": "can", "won't": "will", "dont": "do", "cant": "can"}
 )
 """Words that say no, and what turns each of them around."""
-IN_CONTEXT, AS_THEY_ARE = "trained and read in the dialogue", "as they are"
+IN_CONTEXT, ALONE, AS_THEY_ARE = "probe, in the dialogue", "probe, alone", "as they are"
 
 
 def context(
@@ -54,36 +55,37 @@ def context(
     pieces: Pieces,
     folder: Path,
     *,
+    n_tested: int,
     seed: int = 0,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
-    """The same sentences in their dialogue and alone; probes trained on either, read on either.
+    """The same sentences read in their dialogue and alone, by probes of sentences in dialogues.
 
     Args:
         model: The model.
-        dialogues: Annotated dialogues.
-        pieces: Activations of which theirs are the first.
+        dialogues: Annotated dialogues; the first ones are tested, the others trained on.
+        pieces: Activations of the dialogues.
         folder: Where the activations of the single sentences are kept.
-        seed: Of folds and draws.
+        n_tested: How many dialogues are tested.
+        seed: Of the draws.
         progress: Show a progress bar.
     """
     owners = [(d, k) for d in dialogues for k in range(len(d.pieces))]
     rows, whole = [], _middle(pieces)
+    options = {"layers": whole.layers, "block": 50, "progress": progress}
+    names = [d.name for d in dialogues[:n_tested]]
     for task in (strategy_task(dialogues), agreeing_sentence_task(dialogues)):
-        single = [d.alone(k) for d, k in (owners[row] for row in task.rows)]
-        options = {"layers": whole.layers, "block": 100, "progress": progress}
+        held = np.isin(task.groups, names)
+        train, tested = task.pick(~held), task.pick(held)
+        single = [d.alone(k) for d, k in (owners[row] for row in tested.rows)]
         alone = read_to_disk(model, single, folder / f"alone-{task.name.split()[0]}", **options)
-        read = {
-            "in the dialogue": whole.matrix[task.rows].float().numpy(),
-            "alone": alone[AT].matrix.float().numpy(),
+        fit, words = _fitted(_rows(whole, train.rows), train.labels), word_classifier()
+        scores = {
+            IN_CONTEXT: fit.decision_function(_rows(whole, tested.rows)),
+            ALONE: fit.decision_function(_rows(alone[AT], np.arange(len(single)))),
+            WORDS: words.fit(train.texts, train.labels).decision_function(tested.texts),
         }
-        folds, scores = task.folds(seed), {}
-        for (trained, fitted), (tested, scored) in product(read.items(), repeat=2):
-            name = f"trained {trained}, read {tested}"
-            name = IN_CONTEXT if trained == tested == "in the dialogue" else name
-            scores[name] = cross_scores(PROBE, fitted, task.labels, folds, tested=scored)
-        scores[WORDS] = text_scores(task, folds)[WORDS]
-        rows += table(task, scores, against=IN_CONTEXT, seed=seed)
+        rows += table(tested, scores, against=IN_CONTEXT, seed=seed)
     return rows
 
 
@@ -121,7 +123,8 @@ def ablations(
     }
     whole = _middle(pieces)
     options = {"layers": whole.layers, "progress": progress}
-    read = {AS_THEY_ARE: whole[np.isin(whole.groups, [d.name for d in tested])]}
+    mine = np.isin(np.asarray(whole.groups), [d.name for d in tested])
+    read = {AS_THEY_ARE: whole[mine]}
     for name, changed in versions.items():
         read[name] = read_to_disk(model, changed, folder / name.replace(" ", "-"), **options)[AT]
     turns, sentences = agreement_task(tested), agreeing_sentence_task(tested)
@@ -138,11 +141,9 @@ def ablations(
     }
     rows = []
     for probe, task in training.items():
-        fit = clone(PROBE).fit(whole.matrix[task.rows].float().numpy(), task.labels)
+        fit = _fitted(_rows(whole, task.rows), task.labels)
         by_turn = {
-            name: highest(
-                fit.decision_function(values.matrix[sentences.rows].float().numpy()), at, len(said)
-            )
+            name: highest(fit.decision_function(_rows(values, sentences.rows)), at, len(said))
             for name, values in read.items()
         }
         before = by_turn.pop(AS_THEY_ARE)
@@ -173,7 +174,19 @@ def _says_no(text: str, role: str = PERSUADEE) -> bool:
     return role == PERSUADEE and any(bare(word) in TURNED for word in text.split())
 
 
+def _fitted(X: Float[np.ndarray, "example feature"], labels: np.ndarray) -> LinearProbe:
+    fresh: Any = clone(PROBE)
+    return fresh.fit(X, labels)
+
+
 def _middle(pieces: Pieces) -> Activations:
     """The place that is read, at the middle one of the layers."""
     layers = pieces[AT].layers
     return pieces[AT].at(layers[len(layers) // 2])
+
+
+def _rows(
+    activations: Activations, rows: Int[np.ndarray, " example"]
+) -> Float[np.ndarray, "example feature"]:
+    """Some rows of the activations of one layer."""
+    return features(activations, activations.layer, rows)

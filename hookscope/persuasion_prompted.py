@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int
+from sklearn.base import clone
 
 from hookscope.persuasion_methods import PROBE, WORDS, Scores, features, table
 from hookscope.persuasion_tasks import Pieces, Task
@@ -81,7 +82,8 @@ def costs(
     read_pieces(model, timed, layers=layer)
     reading = time.perf_counter() - start
     X = features(pieces["mean"], layer, task.rows)
-    probe = PROBE.fit(X, task.labels)
+    probe: Any = clone(PROBE)
+    probe.fit(X, task.labels)
     start = time.perf_counter()
     probe.decision_function(X)
     scoring = time.perf_counter() - start

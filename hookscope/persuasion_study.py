@@ -130,7 +130,8 @@ def run_persuasion_study(
     if others:
         more = read_to_disk(model, others, folder / "others", **options)
         every_piece = {at: concatenate([every_piece[at], more[at]]) for at in every_piece}
-    along = {at: with_history(everything, every_piece)[at] for at in ("mean", SO_FAR)}
+    history = with_history(everything, every_piece)
+    along = {at: history[at] for at in ("mean", SO_FAR)}
     seed, tables = config.seed, {}
     scores = _sentences(annotated, pieces, tables, seed=seed)
     agreement, donation = scores["agreeing turn"], _donation(everything, along, tables, seed)
@@ -147,12 +148,10 @@ def run_persuasion_study(
         tables["prompted"] = rows
         tables["costs"] = costs(model, annotated, agreement, pieces)
     if config.n_devices:
-        some, kept = annotated[: config.n_devices], folder / "devices"
-        more = {"seed": seed, "progress": progress}
-        tables["context"] = context(model, some, pieces, kept, **more)
-        tables["ablations"] = ablations(
-            model, annotated, others, every_piece, kept, n_tested=config.n_devices, **more
-        )
+        some = {"n_tested": config.n_devices, "seed": seed, "progress": progress}
+        kept = folder / "devices"
+        tables["context"] = context(model, annotated, pieces, kept, **some)
+        tables["ablations"] = ablations(model, annotated, others, every_piece, kept, **some)
     facts = {
         "data": "PersuasionForGood, Wang et al. 2019, Apache-2.0",
         "model": model.name,

@@ -49,12 +49,18 @@ def test_reading_goes_on_where_it_stopped(smollm2: HookedModel, tmp_path: Path) 
 
 def test_the_study_runs_on_made_up_dialogues(smollm2: HookedModel, tmp_path: Path) -> None:
     data = PersuasionForGood(annotated=tuple(map(_made_up, range(12))), others=())
-    config = PersuasionConfig(layers=(1,), n_devices=6, n_prompted=4)
+    config = PersuasionConfig(layers=(1,), n_devices=3, n_prompted=4)
     study = run_persuasion_study(data, tmp_path, smollm2, config=config)
     strategy = study.frame("strategy").set_index("method")
     assert strategy.loc["layer 1, mean", "value"] > 0.9
     errors = study.frame("turn of persuasion").set_index("method")["error"]
     assert np.isfinite(errors).all()
+    alone = study.frame("context").set_index("method")["value"]
+    assert alone["probe, alone"].between(0, 1).all()
+    ablations = study.frame("ablations")
+    assert set(ablations["probe"]) == {"agreement", "donation"}
+    assert len(ablations) == 6  # two probes, three ways
+    assert np.isfinite(study.frame("prompted")["value"]).all()
     assert study.examples[0]["scores"]["agreement"][0] is None  # the persuader's piece
     assert "strategy" in study.summary()
 
