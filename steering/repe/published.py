@@ -177,10 +177,12 @@ def householder_rotation(layer: int, *, seed: int = 0) -> Pipeline:
     )
 
 
-def unsupervised(layer: int, target_layer: int, *, number: int = 0) -> Pipeline:
+def unsupervised(layer: int, target_layer: int, *, number: int = 0, n_steps: int = 40) -> Pipeline:
     """One of the vectors that change later layers most (MELBO, Mack and Turner 2024)."""
     return Pipeline(
-        identification=i.discovering(layer=layer, target_layer=target_layer, number=number),
+        identification=i.discovering(
+            layer=layer, target_layer=target_layer, number=number, n_steps=n_steps
+        ),
         operationalization=o.as_found(),
         control=c.steer(),
     )

@@ -21,7 +21,7 @@ CONTESTS = Contests(
     positive=(" aa", " aa", " aa", " aa"),
     negative=(" zz", " zz", " zz", " zz"),
 )
-CONFIG = OptimizationConfig(n_steps=15, learning_rate=0.5, batch_size=4)
+CONFIG = OptimizationConfig(n_steps=12, learning_rate=0.5, batch_size=4)
 
 
 @pytest.mark.parametrize("loss", [bipo, likelihood])
@@ -86,7 +86,7 @@ def test_rank_one_vector_raises_what_a_planted_vector_wrote(llama: HookedModel) 
     plain = generate(llama, prompts, max_new_tokens=6).texts
     with planted.applied(llama):
         written = generate(llama, prompts, max_new_tokens=6).texts
-    config = OptimizationConfig(n_steps=20, learning_rate=0.5, batch_size=4)
+    config = OptimizationConfig(n_steps=12, learning_rate=1.0, batch_size=4)
     gains = []
     for target in (written, plain):
         train = Contests(prompts=tuple(prompts[:4]), positive=target[:4], negative=(" zz",) * 4)

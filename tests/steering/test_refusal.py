@@ -21,9 +21,15 @@ from steering import (
 )
 from steering.refusal import header_length
 from steering.refusal_study import _rate
+from tests.tiny_models import tiny_llama
 
 HARMFUL = [f"how to break {w}" for w in "abcdefgh"]
 HARMLESS = [f"bake me a pie of {w}" for w in "abcdefgh"]
+
+
+@pytest.fixture(scope="module")
+def small() -> HookedModel:
+    return tiny_llama(n_layers=2)
 
 
 def parts(texts: list[str]) -> Instructions:
@@ -75,16 +81,16 @@ def test_log_odds_are_those_of_the_first_token_alone(llama: HookedModel) -> None
         assert odds[row] == pytest.approx(np.log(share / (1 - share)), abs=1e-3)
 
 
-def test_the_candidate_that_works_best_is_chosen(llama: HookedModel) -> None:
+def test_the_candidate_that_works_best_is_chosen(small: HookedModel) -> None:
     harmful, harmless = parts(HARMFUL), parts(HARMLESS)
-    choice = choose_refusal_vector(llama, harmful, harmless, layers=(1, 2), coefficient=2.0)
+    choice = choose_refusal_vector(small, harmful, harmless, layers=(0, 1), coefficient=2.0)
     table = choice.table
     assert len(table) == 4
     best = table.loc[(table["induction"] - table["bypass"]).idxmax()]
     assert choice.vector.layers == (best["layer"],)
     assert choice.tokens_back == best["tokens_back"]
     expected = refusal_vector(
-        llama,
+        small,
         harmful.train,
         harmless.train,
         layers=choice.vector.layers,
@@ -95,31 +101,31 @@ def test_the_candidate_that_works_best_is_chosen(llama: HookedModel) -> None:
     direction = choice.vector.direction().vector
     everywhere = [
         ablate(direction, layers=at, site=site)
-        for site, at in (("resid_pre", 0), ("resid_mid", range(4)), ("resid_post", range(4)))
+        for site, at in (("resid_pre", 0), ("resid_mid", range(2)), ("resid_post", range(2)))
     ]
-    with llama.intervene(*everywhere):
-        changed = refusal_log_odds(llama, first_tokens(llama, harmful.validation))
-    plain = refusal_log_odds(llama, first_tokens(llama, harmful.validation))
+    with small.intervene(*everywhere):
+        changed = refusal_log_odds(small, first_tokens(small, harmful.validation))
+    plain = refusal_log_odds(small, first_tokens(small, harmful.validation))
     assert best["bypass"] == pytest.approx((changed - plain).mean(), abs=1e-4)
 
 
-def test_study_has_every_condition_and_the_model_is_as_before(llama: HookedModel) -> None:
+def test_study_has_every_condition_and_the_model_is_as_before(small: HookedModel) -> None:
     result = run_refusal_study(
-        llama,
+        small,
         parts(HARMFUL),
         parts(HARMLESS),
         neutral=["some neutral text", "another one"],
-        config=RefusalConfig(layers=(2,), max_new_tokens=3),
-    ).compared({"itself": refusal_vector(llama, HARMFUL[:4], HARMLESS[:4], layers=2).direction()})
-    assert not llama.hooks.active
+        config=RefusalConfig(layers=(1,), max_new_tokens=2),
+    ).compared({"itself": refusal_vector(small, HARMFUL[:4], HARMLESS[:4], layers=1).direction()})
+    assert not small.hooks.active
     assert len(result.rates()) == 10
     assert len(result.to_frame()) == 20
     assert set(result.costs()["condition"]) == set(result.damage)
     effects = result.effects().set_index(["condition", "kind"])
-    plain = first_tokens(llama, HARMFUL[6:])
-    with result.vector.applied(llama):
-        added = first_tokens(llama, HARMFUL[6:])
-    change = refusal_log_odds(llama, added) - refusal_log_odds(llama, plain)
+    plain = first_tokens(small, HARMFUL[6:])
+    with result.vector.applied(small):
+        added = first_tokens(small, HARMFUL[6:])
+    change = refusal_log_odds(small, added) - refusal_log_odds(small, plain)
     assert effects.loc[("added", "harmful"), "change"] == pytest.approx(change.mean(), abs=1e-4)
     control = effects.loc[("random added", "harmful"), "change"]
     lead = effects.loc[("added", "harmful"), "beyond"]

@@ -18,6 +18,7 @@ from steering.repe import (
     reading_inputs,
     steer,
 )
+from tests.tiny_models import tiny_llama
 
 PAIRS = Pairs.from_texts(
     [f"text {w} is good" for w in "abcd"], [f"text {w} is evil" for w in "abcd"]
@@ -30,18 +31,23 @@ CONCEPTS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def small() -> HookedModel:
+    return tiny_llama(n_layers=2)
+
+
 def test_benchmark_has_every_column_and_nothing_for_a_pipeline_that_does_nothing(
-    llama: HookedModel,
+    small: HookedModel,
 ) -> None:
     pipelines = {
-        "add": published.caa(1, positions=Window(start=-1)),
+        "add": published.caa(0, positions=Window(start=-1)),
         "nothing": Pipeline(
-            identification=reading_inputs(layers=1),
+            identification=reading_inputs(layers=0),
             operationalization=as_vector(),
             control=steer(lambda value, vector, coefficient: value),
         ),
     }
-    result = benchmark(llama, pipelines, CONCEPTS, neutral=["a text"], coefficient=2.0, n_halves=2)
+    result = benchmark(small, pipelines, CONCEPTS, neutral=["a text"], coefficient=2.0, n_halves=2)
     frame = result.to_frame().set_index(["pipeline", "concept"])
     assert len(frame) == 4
     zero = frame.loc["nothing"].drop(columns=["other prompts", "damage_low", "damage_high"])
@@ -49,8 +55,8 @@ def test_benchmark_has_every_column_and_nothing_for_a_pipeline_that_does_nothing
     added = frame.loc[("add", "good")]
     assert added["damage"] > 0
     assert np.isfinite(added["other prompts"])
-    fitted = pipelines["add"].fit(llama, PAIRS).intervention(2.0)
-    change = propensities(llama, CONCEPTS[0].test, fitted) - propensities(llama, CONCEPTS[0].test)
+    fitted = pipelines["add"].fit(small, PAIRS).intervention(2.0)
+    change = propensities(small, CONCEPTS[0].test, fitted) - propensities(small, CONCEPTS[0].test)
     assert added["effect"] == pytest.approx(change.mean(), abs=1e-4)
     assert added["own probe"] > 0.01
     assert result.plot().data

@@ -297,13 +297,13 @@ def test_optimized_methods_are_their_formulas_with_what_they_found(llama: Hooked
 
 
 def test_optimized_methods_raise_the_positive_side(llama: HookedModel) -> None:
-    config = OptimizationConfig(n_steps=8, learning_rate=0.5, batch_size=4)
+    config = OptimizationConfig(n_steps=6, learning_rate=0.5, batch_size=4)
     contests = contests_of(PAIRS)
     before = propensities(llama, contests)
     bipo = published.bidirectional_preference(LAYER, config=config).fit(llama, PAIRS)
     assert (propensities(llama, contests, bipo.intervention()) - before).mean() > 0.5
     assert (propensities(llama, contests, bipo.intervention(-1.0)) - before).mean() < -0.5
-    found = published.unsupervised(0, 2).fit(llama, PAIRS[:2])
+    found = published.unsupervised(0, 2, n_steps=3).fit(llama, PAIRS[:2])
     assert found.concept.layers == (0,)  # type: ignore[union-attr]
 
 
