@@ -11,6 +11,7 @@ from hookscope.commands import (
     demo,
     extract,
     high_stakes,
+    influence,
     models,
     persuasion,
     planning,
@@ -21,7 +22,18 @@ from hookscope.commands import (
 from hookscope.commands.parser import Commands
 from interp import InterpError
 
-COMMANDS = (demo, probe, extract, high_stakes, persuasion, steer, refusal, planning, models)
+COMMANDS = (
+    demo,
+    probe,
+    extract,
+    high_stakes,
+    persuasion,
+    steer,
+    refusal,
+    planning,
+    influence,
+    models,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

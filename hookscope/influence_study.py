@@ -57,6 +57,9 @@ from interp.influence import (
 )
 from interp.influence.distributions import law_change
 
+METHODS = ("unrolled", "influence functions", "K-FAC", "TracIn", "gradient similarity")
+"""What predicts on the digits."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class InfluenceConfig:
@@ -152,6 +155,10 @@ def _check_folder(folder: Path, config: InfluenceConfig) -> None:
         raise ValueError(f"{folder} holds a study with other choices; use another folder")
 
 
+def _scores_path(folder: Path, method: str) -> Path:
+    return folder / "scores" / f"{method}.safetensors"
+
+
 def _digits_parts(config: InfluenceConfig) -> tuple[Problem, Training, Queries]:
     images = digits(config.n_train, seed=config.seed)
     training = replace(IMAGE_TRAINING, n_steps=config.n_steps)
@@ -166,13 +173,16 @@ def _digits(folder: Path, config: InfluenceConfig) -> dict[str, Any]:
     train_ensemble(problem, training, seeds=range(n_runs), trajectory="end")
     speed = 60 * n_runs / (time.process_time() - start)
     ensemble = train_ensemble(problem, training, seeds=range(1000, 1000 + config.n_score_seeds))
-    found = {"unrolled": unrolled_reverse(ensemble, queries)}
-    found["influence functions"] = influence_functions(ensemble, queries)
-    found["K-FAC"] = influence_functions(ensemble, queries, solve=solve_kronecker)
-    found["TracIn"] = tracin(ensemble, queries)
-    found["gradient similarity"] = gradient_similarity(ensemble, queries)
+    predictions = (
+        unrolled_reverse(ensemble, queries),
+        influence_functions(ensemble, queries),
+        influence_functions(ensemble, queries, solve=solve_kronecker),
+        tracin(ensemble, queries),
+        gradient_similarity(ensemble, queries),
+    )
+    found = dict(zip(METHODS, predictions, strict=True))
     for name, scores in found.items():
-        scores.save(folder / "scores" / f"{name}.safetensors")
+        scores.save(_scores_path(folder, name))
     direction = torch.zeros(1, problem.n_examples)
     direction[0, :10] = 1
     forward = unrolled_forward(ensemble, queries, direction)[:, :, 0]
@@ -198,7 +208,7 @@ def _digits_subsets(folder: Path, config: InfluenceConfig, progress: bool) -> di
     truth = leave_out(
         problem, training, queries, removed, seeds=range(config.n_truth_seeds), progress=progress
     )
-    scores = {p.stem: Scores.load(p) for p in sorted((folder / "scores").glob("*.safetensors"))}
+    scores = {name: Scores.load(_scores_path(folder, name)) for name in METHODS}
     rows = [row for name, s in scores.items() for row in _rows(name, distributional_lds(truth, s))]
     return {"lds": rows, "laws": _laws(truth, scores["unrolled"])}
 
@@ -219,7 +229,7 @@ def _laws(truth: Retrained, scores: Scores) -> dict[str, Any]:
 def _digits_points(folder: Path, config: InfluenceConfig, progress: bool) -> dict[str, Any]:
     """Leave-one-out of examples with the largest predicted change of variance, and others."""
     problem, training, queries = _digits_parts(config)
-    scores = Scores.load(folder / "scores" / "unrolled.safetensors")
+    scores = Scores.load(_scores_path(folder, "unrolled"))
     points = _points(scores, config.n_points, config.seed)
     removed = without_each(points, problem.n_examples)
     truth = leave_out(
