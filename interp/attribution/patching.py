@@ -274,12 +274,14 @@ def _run(setting: Setting, exchange: Exchange, cells: Sequence[Cell], as_tuple: 
 
     start = _start(site)
     n_blocks = (start.layer or 0) + (start.name == "resid_post")
+    if model.hooks.active:  # an intervention on a block that is left out would act twice
+        n_blocks = 0
     value = exchange.base[start].repeat(len(cells), 1, 1)
     batch = {name: tensor.repeat(len(cells), 1) for name, tensor in exchange.batch.items()}
     with (
         torch.no_grad(),
-        skipped(model, n_blocks, value, as_tuple=as_tuple),
         model.hooks.attached(edits=[(site, change)]),
+        skipped(model, n_blocks, value, as_tuple=as_tuple),
     ):
         logits = last_logits(model, batch, setting.metric.n_kept)
     rows = np.tile(exchange.rows, len(cells))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from interp import HookedModel
+from interp import HookedModel, load_model
 from interp.attribution import (
     Pairs,
     attribute_cells,
@@ -11,7 +11,10 @@ from interp.attribution import (
     logit_diff,
     make_pairs,
     patch_sweep,
+    value_tokens,
+    vocabulary_scores,
 )
+from interp.core.loading import EMBEDDED
 
 CAPITALS = {"France": "Paris", "Germany": "Berlin", "Italy": "Rome", "Spain": "Madrid"}
 
@@ -46,3 +49,19 @@ def test_integrated_gradients_agree_with_patching(
         assert abs(effects[0, -1]) < 0.1
         assert effects[-1, -1] == pytest.approx(1, abs=0.1)
         np.testing.assert_array_equal(effects[:, :4], 0)
+
+
+@pytest.mark.model
+@pytest.mark.skipif(
+    not EMBEDDED["gemma-3-270m"].pieces(),
+    reason=f"Gemma is not installed: {EMBEDDED['gemma-3-270m'].install}",
+)
+def test_gemma_has_neurons_that_write_profanity() -> None:
+    gemma = load_model("gemma-3-270m")
+    profanity = [" fuck", " fucking", " shit", " crap"]
+    ids = np.array(
+        [gemma.tokenizer(w, add_special_tokens=False)["input_ids"][0] for w in profanity]
+    )
+    scores = vocabulary_scores(gemma, ids, layers=[5])[0]
+    assert scores.argmax() == 1668
+    assert any("fuck" in token for token in value_tokens(gemma, 5, 1668))

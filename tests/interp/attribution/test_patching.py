@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from interp import HookedModel, HookNotFoundError, ModelMismatchError, Span
+from interp import HookedModel, HookNotFoundError, ModelMismatchError, Span, add
 from interp.attribution import (
     Cell,
     Metric,
@@ -20,6 +20,7 @@ from interp.attribution import (
     logit_diff,
     make_pairs,
     patch_cells,
+    patch_groups,
     patch_sweep,
     same_texts,
 )
@@ -316,6 +317,19 @@ def test_metrics_equal_their_formulas(gpt2: HookedModel) -> None:
     np.testing.assert_allclose(found.clean, expected, atol=1e-5)
     with pytest.raises(ValueError, match="do not end in the same 2 tokens"):
         continuation_logprob(pairs, 2)
+
+
+def test_other_interventions_act_once(llama: HookedModel) -> None:
+    pairs = country_pairs(llama)
+    metric = logit_diff(pairs)
+    cells = [Cell(site=s, layer=2, column=4) for s in ("mlp_out", "resid_post", "resid_pre")]
+    groups = {str(k): [cell] for k, cell in enumerate(cells)}  # these run from the first layer on
+    plain = patch_cells(llama, pairs, metric, cells).values
+    with llama.intervene(add(torch.ones(32), layers=[0, 1, 2], coefficient=0.5)):
+        found = patch_cells(llama, pairs, metric, cells).values
+        expected = patch_groups(llama, pairs, metric, groups).values
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.abs(found - plain).max() > 0.01
 
 
 def test_bad_metrics_are_refused(gpt2: HookedModel) -> None:
