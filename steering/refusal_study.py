@@ -72,7 +72,13 @@ class RefusalResult:
 
     def rates(self) -> pd.DataFrame:
         """Refusal rate with its Wilson interval for each condition and kind."""
-        return self._by_cell(lambda part: _rate(np.asarray(part["refused"], np.float64)))
+        lines = []
+        for condition, kind in self._cells():
+            refused = self._column("refused", condition, kind)
+            found = _rate(refused)
+            line = {"condition": condition, "kind": kind, "n": len(refused)}
+            lines.append(line | {"rate": found.value, "low": found.low, "high": found.high})
+        return pd.DataFrame(lines)
 
     def effects(self) -> pd.DataFrame:
         """Change of the log-odds of a refusal against no steering, for each condition and kind.
@@ -80,9 +86,9 @@ class RefusalResult:
         `beyond` and its interval are the difference to the random direction, where there is one.
         """
         changes = {
-            cell: np.asarray(part["log_odds"]) - np.asarray(self._cell("unsteered", cell[1]))
-            for cell, part in self.frame.groupby(["condition", "kind"], sort=False)
-            if cell[0] != "unsteered"
+            (condition, kind): self._odds(condition, kind) - self._odds("unsteered", kind)
+            for condition, kind in self._cells()
+            if condition != "unsteered"
         }
         lines = []
         for (condition, kind), change in changes.items():
@@ -97,7 +103,7 @@ class RefusalResult:
 
     def separation(self) -> float:
         """AUROC of the unsteered log-odds, harmful against harmless: does it refuse by kind?"""
-        return auroc(self._cell("unsteered", "harmful"), self._cell("unsteered", "harmless"))
+        return auroc(self._odds("unsteered", "harmful"), self._odds("unsteered", "harmless"))
 
     def costs(self) -> pd.DataFrame:
         """Divergence with its interval and perplexity ratio on neutral texts, by condition."""
@@ -137,17 +143,17 @@ class RefusalResult:
         """Changes of the log-odds with their intervals."""
         return plot_effects(self.effects(), **layout)
 
-    def _cell(self, condition: str, kind: str) -> pd.Series:
-        rows = (self.frame["condition"] == condition) & (self.frame["kind"] == kind)
-        return self.frame.loc[rows, "log_odds"]
+    def _cells(self) -> list[tuple[str, str]]:
+        """Each condition and kind, in the order of the study."""
+        cells = self.frame[["condition", "kind"]].drop_duplicates()
+        return list(zip(cells["condition"], cells["kind"], strict=True))
 
-    def _by_cell(self, statistic: Any) -> pd.DataFrame:
-        lines = []
-        for (condition, kind), part in self.frame.groupby(["condition", "kind"], sort=False):
-            found = statistic(part)
-            line = {"condition": condition, "kind": kind, "n": len(part)}
-            lines.append(line | {"rate": found.value, "low": found.low, "high": found.high})
-        return pd.DataFrame(lines)
+    def _odds(self, condition: str, kind: str) -> np.ndarray:
+        return self._column("log_odds", condition, kind)
+
+    def _column(self, name: str, condition: str, kind: str) -> np.ndarray:
+        rows = (self.frame["condition"] == condition) & (self.frame["kind"] == kind)
+        return np.asarray(self.frame.loc[rows, name], np.float64)
 
 
 def plot_rates(rates: pd.DataFrame, **layout: Any) -> viz.Figure:

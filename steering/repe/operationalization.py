@@ -151,7 +151,7 @@ def as_found(layer: int | None = None) -> Operationalization:
     def operationalize(reading: Reading) -> Concept:
         if isinstance(reading, SteeringVector):
             return reading
-        if isinstance(reading, PairActivations) or layer is None:
+        if isinstance(reading, PairActivations | NeutralReading) or layer is None:
             raise TypeError(
                 f"a {type(reading).__name__} is not found as it is: needed a vector, or a layer "
                 "for a map or for differences of positions"
