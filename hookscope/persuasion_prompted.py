@@ -1,7 +1,8 @@
 """Asking the model instead of probing it, and what that costs.
 
 Asked after each turn, the model reads the dialogue so far again and again; a probe needs one pass
-for all turns, and then a product with its weights.
+for all turns, and then a product with its weights. Costs are seconds of the processor, which do not
+depend on what else it does; an accelerator's own time is not among them.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ import numpy as np
 from jaxtyping import Int
 from sklearn.base import clone
 
-from hookscope.persuasion_methods import PROBE, WORDS, Scores, features, table
+from hookscope.persuasion_methods import CHOSEN, PROBE, WORDS, Scores, features, table
 from hookscope.persuasion_tasks import Pieces, Task
 from interp import HookedModel, Record, Records
 from interp.core.files import write_atomically
@@ -24,7 +25,7 @@ from probes.persuasion import PERSUASION_PROMPTS
 from probes.prompted import Prompt, prompted_scores
 from probes.transcripts import Dialogue, read_pieces, transcribe
 
-N_TIMED = 5
+N_TIMED = 2
 """Dialogues whose reading is timed."""
 _PARTS = ("reading", "scoring")
 
@@ -35,20 +36,16 @@ def prompted(
     scored: tuple[Task, Scores],
     folder: Path,
     *,
-    method: str,
-    prompt: str,
     n_asked: int,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Ask the model after some turns, half of them positive, and compare with the held-out scores.
+    """Ask the model whether some turns agree, half of which do, beside the held-out scores.
 
     Args:
         model: The model.
         dialogues: The dialogues.
-        scored: A task and the scores of its examples.
+        scored: The task of agreeing turns and the scores of its examples.
         folder: Where answers are kept.
-        method: The probe that is compared.
-        prompt: Name of the question in `PERSUASION_PROMPTS`.
         n_asked: Number of turns.
         seed: Which turns.
     """
@@ -57,18 +54,18 @@ def prompted(
     shuffled = [rng.permutation(np.flatnonzero(task.labels == k)) for k in (1, 0)]
     chosen = np.sort(np.concatenate([rows[: n_asked // 2] for rows in shuffled]))
     texts = prefixes(dialogues, task.rows[chosen])
-    answers = _asked(model, texts, PERSUASION_PROMPTS[prompt], folder)
-    found = {name: scores[name][chosen] for name in (WORDS, method)}
+    answers = _asked(model, texts, PERSUASION_PROMPTS["agreement"], folder)
+    found = {name: scores[name][chosen] for name in (WORDS, CHOSEN)}
     found["prompted"] = np.array(answers["scores"])
     rows = table(task.pick(chosen), found, seed=seed)
-    rows[-1]["seconds for each turn"] = round(answers["seconds"] / len(texts), 4)
+    rows[-1]["processor seconds for each turn"] = round(answers["seconds"] / len(texts), 4)
     return rows
 
 
 def costs(
     model: HookedModel, dialogues: Sequence[Dialogue], scored: tuple[Task, Scores], pieces: Pieces
 ) -> list[dict[str, Any]]:
-    """Seconds that a probe takes for each turn: reading, one pass for a dialogue, and scoring.
+    """Processor seconds of a probe for each turn: reading, one pass for a dialogue, and scoring.
 
     Args:
         model: The model.
@@ -78,19 +75,19 @@ def costs(
     """
     timed, task = dialogues[:N_TIMED], scored[0]
     layer = pieces["mean"].layers[-1]
-    start = time.perf_counter()
+    start = time.process_time()
     read_pieces(model, timed, layers=layer)
-    reading = time.perf_counter() - start
+    reading = time.process_time() - start
     X = features(pieces["mean"], layer, task.rows)
     probe: Any = clone(PROBE)
     probe.fit(X, task.labels)
-    start = time.perf_counter()
+    start = time.process_time()
     probe.decision_function(X)
-    scoring = time.perf_counter() - start
+    scoring = time.process_time() - start
     n_read = int(np.isin(task.groups, [d.name for d in timed]).sum())
     seconds = (reading / n_read, scoring / len(X))
     return [
-        {"part": part, "turns": n, "seconds for each turn": round(value, 7)}
+        {"part": part, "turns": n, "processor seconds for each turn": round(value, 7)}
         for part, n, value in zip(_PARTS, (n_read, len(X)), seconds, strict=True)
     ]
 
@@ -112,8 +109,8 @@ def _asked(
     said = "\n\n".join((repr(prompt), repr(model.origin), *texts))
     path = folder / "prompted" / f"{hashlib.sha256(said.encode()).hexdigest()[:16]}.json"
     if not path.exists():
-        start = time.perf_counter()
+        start = time.process_time()
         scores = prompted_scores(model, Records(Record(text=text) for text in texts), prompt)
-        found = {"scores": scores.tolist(), "seconds": time.perf_counter() - start}
+        found = {"scores": scores.tolist(), "seconds": time.process_time() - start}
         write_atomically(path, json.dumps(found).encode())
     return json.loads(path.read_text())

@@ -62,7 +62,7 @@ class PersuasionConfig:
     n_devices: int = 24
     """Annotated dialogues that are also read without context, and with words left out."""
     n_prompted: int = 40
-    """Turns, and ends of dialogues, about which the model itself is asked."""
+    """Turns about which the model itself is asked, half of which agree."""
     layers: tuple[int, ...] = (2, 5, 8, 11, 14, 17, 20, 23, 26, 29)
     """Layers that are read: every third one of the embedded model."""
     seed: int = 0
@@ -134,18 +134,16 @@ def run_persuasion_study(
     along = {at: history[at] for at in ("mean", SO_FAR)}
     seed, tables = config.seed, {}
     scores = _sentences(annotated, pieces, tables, seed=seed)
-    agreement, donation = scores["agreeing turn"], _donation(everything, along, tables, seed)
+    agreement = scores["agreeing turn"]
+    tables["success"] = _donation(everything, along, seed=seed)
     tables["turn of persuasion"] = turns_found(annotated, *agreement, seed=seed)
     tables["personality"] = _traits(everything, along, seed=seed)
     tables["positions"] = positions(annotated, *agreement, seed=seed)
     tables["strategy mix"] = mixes(annotated, *scores["strategy or none"])
     tables["personality and strategy"] = personality(annotated, seed=seed)
     if config.n_prompted:
-        asked: dict[str, Any] = {"folder": folder, "n_asked": config.n_prompted, "seed": seed}
-        rows = prompted(model, annotated, agreement, prompt="agreement", method=CHOSEN, **asked)
-        so_far = f"all layers, {SO_FAR}"
-        rows += prompted(model, everything, donation, prompt="success", method=so_far, **asked)
-        tables["prompted"] = rows
+        asked: dict[str, Any] = {"n_asked": config.n_prompted, "seed": seed}
+        tables["prompted"] = prompted(model, annotated, agreement, folder, **asked)
         tables["costs"] = costs(model, annotated, agreement, pieces)
     if config.n_devices:
         some = {"n_tested": config.n_devices, "seed": seed, "progress": progress}
@@ -182,25 +180,18 @@ def _sentences(
     return {task.name: (task, found) for task, found in scored}
 
 
-def _donation(
-    dialogues: Sequence[Dialogue], pieces: Pieces, tables: dict[str, Rows], seed: int
-) -> tuple[Task, Scores]:
-    """The donation, told after each prefix, by the probe and by the same words; split by user.
-
-    Returns:
-        The task and the scores at the end of the dialogues.
-    """
+def _donation(dialogues: Sequence[Dialogue], pieces: Pieces, *, seed: int) -> Rows:
+    """The donation, told after each prefix, by the probe and by the same words; split by user."""
     given = outcomes(dialogues)
     usual = [k for k in PREFIXES if k <= usual_length(dialogues)]
     tasks = {f"after {k} turns": prefix_task(dialogues, given, k) for k in usual}
     for k in (2, 1, 0):
         tasks[f"last {k} turns removed"] = prefix_task(dialogues, given, k, from_end=True)
-    rows, found = [], {}
+    rows = []
     for name, task in tasks.items():
         found = _beside_words(task, pieces, seed=seed)
         rows += [{"prefix": name, **row} for row in table(task, found, seed=seed)]
-    tables["success"] = rows
-    return tasks["last 0 turns removed"], found
+    return rows
 
 
 def _traits(dialogues: Sequence[Dialogue], pieces: Pieces, *, seed: int) -> Rows:
