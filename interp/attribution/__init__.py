@@ -5,12 +5,15 @@
 | which layer and token carries the answer | `patch_sweep` |
 | which heads, neurons or spans do | `patch_cells` on a `grid` |
 | the same for all cells at once, estimated | `attribute_cells`, then `verify` |
+| which queries and keys matter, estimated | `attribute_attention` |
+| what one head says to each later one | `interp.attribution.paths.patch_paths` |
 | what each component writes toward an answer | `decompose_logits`, `logit_lens` |
 | where two models differ | `patch_cells` and `patch_groups` with `source_model=` |
 | which neurons carry that difference along a direction | `attribute_change`, then `patch_groups` |
 | what a neuron writes | `value_vectors`, `value_tokens`, `align`, `vocabulary_scores` |
 """
 
+from interp.attribution.attention import AttentionEstimate, attribute_attention
 from interp.attribution.cells import Cell, grid
 from interp.attribution.estimates import attribute_cells, verify
 from interp.attribution.logits import LogitParts, decompose_logits, logit_lens
@@ -47,6 +50,7 @@ __all__ = [
     "GROUPS",
     "Agreement",
     "Alignment",
+    "AttentionEstimate",
     "Cell",
     "GroupResult",
     "LogitParts",
@@ -58,6 +62,7 @@ __all__ = [
     "ablate_neurons",
     "align",
     "answer_probability",
+    "attribute_attention",
     "attribute_cells",
     "attribute_change",
     "compare",

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Int
+from torch import Tensor
 
 from interp.core.model import HookedModel
 from interp.core.records import Records
@@ -149,6 +151,22 @@ def make_pairs(
         answers=answer_ids(model, answers),
         wrong_answers=answer_ids(model, wrong_answers),
     )
+
+
+def paired_ids(pairs: Pairs) -> tuple[Int[Tensor, "pair pos"], Int[Tensor, "pair pos"]]:
+    """Token ids of clean and corrupted texts, for methods that need all texts of one length.
+
+    Raises:
+        ValueError: If a text has another length.
+    """
+    lengths = {*pairs.clean.lengths.tolist(), *pairs.corrupted.lengths.tolist()}
+    if len(lengths) > 1:
+        raise ValueError(f"texts have {min(lengths)} to {max(lengths)} tokens: needed one length")
+    clean, corrupted = (
+        torch.from_numpy(side.ids).reshape(len(pairs), -1)
+        for side in (pairs.clean, pairs.corrupted)
+    )
+    return clean, corrupted
 
 
 def same_texts(model: HookedModel, texts: Records | Sequence[str]) -> Pairs:

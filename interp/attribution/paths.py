@@ -16,7 +16,7 @@ from torch import Tensor
 
 from interp import viz
 from interp.attribution.metrics import Metric
-from interp.attribution.pairs import Pairs
+from interp.attribution.pairs import Pairs, paired_ids
 from interp.core.bridge import get_act_patch_direct_path
 from interp.core.model import HookedModel
 
@@ -83,14 +83,8 @@ def patch_paths(
         ValueError: If texts differ in length, the runs do not differ in the metric, or
             transformer-lens does not support the architecture (the message says why).
     """
-    lengths = {*pairs.clean.lengths.tolist(), *pairs.corrupted.lengths.tolist()}
-    if len(lengths) > 1:
-        raise ValueError(f"texts have {min(lengths)} to {max(lengths)} tokens: needed one length")
+    clean, corrupted = (ids.to(model.device) for ids in paired_ids(pairs))
     bridge: Any = model.bridge()
-    clean, corrupted = (
-        torch.from_numpy(side.ids).reshape(len(pairs), -1).to(model.device)
-        for side in (pairs.clean, pairs.corrupted)
-    )
     rows = torch.arange(len(pairs), device=model.device)
 
     def score(logits: Tensor) -> Tensor:
