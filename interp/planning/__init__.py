@@ -3,10 +3,13 @@
 - `levels`, `symmetry`, `generation`: levels as arrays, from text, by symmetry, newly generated.
 - `environment`: the batched game and a single one; `solver`: optimal play.
 - `drc`, `resnet`: the networks; `imitation`, `reinforcement`, `training`: how they learn.
-- `evaluation`: how many levels an agent solves; `agents`: those that come with the package.
+- `evaluation`: how many levels an agent solves; `agents`: trained ones as folders.
+- `rollouts`: episodes, and what a network held at every step of them; `concepts`: what the agent
+  will do to each square; `shortcuts`: levels with a short and a long way.
 """
 
 from interp.planning.agents import AgentInfo, list_agents, load_agent, load_agent_info
+from interp.planning.concepts import CLASSES, CONCEPTS, ConceptLabels, label_concept
 from interp.planning.drc import AgentOutput, Drc, DrcConfig, hook_names
 from interp.planning.environment import (
     BUSH_RULES,
@@ -22,6 +25,21 @@ from interp.planning.imitation import ImitationConfig
 from interp.planning.levels import LevelError, Levels, load_levels, parse_levels
 from interp.planning.reinforcement import ReinforcementConfig, vtrace_targets
 from interp.planning.resnet import ResNet, ResNetConfig
+from interp.planning.rollouts import (
+    Episodes,
+    hook_agent,
+    observe,
+    play_episodes,
+    read_activations,
+    replay_actions,
+)
+from interp.planning.shortcuts import (
+    Shortcuts,
+    find_shortcuts,
+    generate_shortcuts,
+    took_long_way,
+    with_symmetries,
+)
 from interp.planning.solver import (
     DistanceTable,
     UnsolvableError,
@@ -33,13 +51,17 @@ from interp.planning.training import TrainingConfig, TrainingSchedule, train_age
 
 __all__ = [
     "BUSH_RULES",
+    "CLASSES",
+    "CONCEPTS",
     "GUEZ_RULES",
     "Action",
     "AgentInfo",
     "AgentOutput",
+    "ConceptLabels",
     "DistanceTable",
     "Drc",
     "DrcConfig",
+    "Episodes",
     "GenerationConfig",
     "ImitationConfig",
     "LevelError",
@@ -49,23 +71,34 @@ __all__ = [
     "ResNet",
     "ResNetConfig",
     "Rules",
+    "Shortcuts",
     "SokobanBatch",
     "SokobanGame",
     "TrainingConfig",
     "TrainingSchedule",
     "UnsolvableError",
+    "find_shortcuts",
     "generate_levels",
+    "generate_shortcuts",
+    "hook_agent",
     "hook_names",
+    "label_concept",
     "list_agents",
     "load_agent",
     "load_agent_info",
     "load_levels",
+    "observe",
     "parse_levels",
+    "play_episodes",
     "play_levels",
+    "read_activations",
+    "replay_actions",
     "solve_distances",
     "solve_optimally",
+    "took_long_way",
     "train_agent",
     "transform_action",
     "transform_levels",
     "vtrace_targets",
+    "with_symmetries",
 ]

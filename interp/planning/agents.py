@@ -1,8 +1,10 @@
-"""The trained agents that come with the package, at the end and along their training.
+"""Trained agents as folders: weights along their training, learning curve, config.
 
-`boxoban-drc33` plays Boxoban (8x8 boards, 4 boxes), `small-drc33` boards of 6x6 with 2 boxes. Both
-learned by imitation of optimal play, so that they show plans but not that planning emerges in
-model-free learning; `info.json` beside the weights says how each was trained and what it solves.
+`export_agent` makes such a folder of a training run and `load_agent` reads it; folders inside
+`weights` beside this file go by their name (`list_agents` says which there are). `info.json` says
+how the agent was trained and what it solves. That decides what it can support: an agent that
+learned by imitation of optimal play may show plans, but not that planning emerges in model-free
+learning, for which snapshots of reinforcement learning are needed.
 """
 
 import json
@@ -37,7 +39,7 @@ class AgentInfo:
 
 
 def list_agents() -> list[str]:
-    """Names of the agents that come with the package."""
+    """Names of the agents that come with the package; none if it was built without weights."""
     root = Path(str(files("interp.planning"))) / _WEIGHTS
     return sorted(path.parent.name for path in root.glob("*/info.json"))
 
