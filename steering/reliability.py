@@ -329,19 +329,19 @@ def _choose_layer(
     path, layers = folder / "layer.json", _candidates(model, config)
     if len(layers) == 1:
         return layers[0]
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"slopes": {}}
+    found: dict[str, Any] = {"slopes": {}}
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
     if "layer" in found:
         return int(found["layer"])
     for name, split in splits.items():
         if name not in found["slopes"]:
             found["slopes"][name] = _validated(model, split, layers, config)
             write_atomically(path, json.dumps(found).encode())
-    means = {
-        k: float(np.mean([slopes[str(k)] for slopes in found["slopes"].values()])) for k in layers
-    }
-    found["layer"] = max(means, key=lambda k: means[k])
-    write_atomically(path, json.dumps(found).encode())
-    return found["layer"]
+    slopes = [found["slopes"][name] for name in splits]
+    best = max(layers, key=lambda k: float(np.mean([by_layer[str(k)] for by_layer in slopes])))
+    write_atomically(path, json.dumps(found | {"layer": best}).encode())
+    return best
 
 
 def _validated(
@@ -424,7 +424,7 @@ class _OneDataSet:
         """Effects, coherence and verdicts of one vector."""
         config, linted = self._config, lint(self._model, pairs)
         # rows hold values and nulls; intervals over pairs are not among them
-        options = {"n_null": config.n_null, "n_resamples": 2, "seed": config.seed}
+        options: dict[str, Any] = {"n_null": config.n_null, "n_resamples": 2, "seed": config.seed}
         report = coherence(activations, lint=linted, **options)
         few = coherence(activations[: config.n_predict], n_null=2, n_resamples=2)
         permuted = coherence(swapped(activations, seed=config.seed), **options)

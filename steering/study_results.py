@@ -240,6 +240,7 @@ class StudyResult:
         persona = [row for row in rows if not row["lettered"]] or rows
         slopes = np.array([row["statement_slope"]["value"] for row in persona])
         random = np.array([row["random_slope"] for row in persona])
+        mean = _mean(slopes.tolist())
         rho = spearman_estimate(
             [row["held_out"]["d'"] for row in rows],
             [row["statement_slope"]["value"] for row in rows],
@@ -247,7 +248,9 @@ class StudyResult:
         return {
             "n_datasets": float(len(persona)),
             "positive": float((slopes > 0).mean()),
-            "mean_slope": float(slopes.mean()),
+            "mean_slope": mean.value,
+            "mean_slope_low": mean.low,
+            "mean_slope_high": mean.high,
             "above_random": float((slopes > random).mean()),
             "rho_d_prime": rho.value,
             "rho_d_prime_low": rho.low,
@@ -277,7 +280,7 @@ class StudyResult:
         if published is not None:
             made["published"] = {
                 name: self.against_published(
-                    published, type=self._compared(), propensity=name
+                    published, type=self._compared(name), propensity=name
                 ).to_dict("records")
                 for name in get_args(Propensity)
             }
@@ -339,9 +342,10 @@ class StudyResult:
             **layout,
         )
 
-    def _compared(self) -> str:
-        """The type whose vectors are compared with published ones."""
-        return "prefilled" if "prefilled" in self.types else self.types[0]
+    def _compared(self, propensity: Propensity) -> str:
+        """The type whose vectors are compared with published ones, where it was run."""
+        wanted = "prefilled" if propensity == "choice" else STATEMENT
+        return wanted if wanted in self.types else self.types[0]
 
     def _table(self, column: str) -> pd.DataFrame:
         """Values by data set (row) and type (column)."""
