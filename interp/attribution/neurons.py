@@ -143,12 +143,16 @@ def vocabulary_scores(
         layers: Which layers; all by default.
     """
     unembedding = _unembedding(model)
+    unembedding -= unembedding.mean(0)
+    words = unembedding[torch.as_tensor(ids, device=unembedding.device)].mean(0)
+    # the spread of a vector's logits, without these logits: there may be a quarter of a million
+    covariance = unembedding.T @ unembedding / (len(unembedding) - 1)
     chosen = range(model.n_layers) if layers is None else layers
     scores = []
     for layer in chosen:
-        logits = value_vectors(model, layer) @ unembedding.T
-        mean = logits[:, torch.as_tensor(ids, device=logits.device)].mean(1)
-        scores.append(((mean - logits.mean(1)) / logits.std(1)).cpu().numpy())
+        vectors = value_vectors(model, layer)
+        variance = ((vectors @ covariance) * vectors).sum(1)
+        scores.append((vectors @ words / variance.clamp(min=1e-20).sqrt()).cpu().numpy())
     return np.stack(scores)
 
 

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -320,7 +321,9 @@ def _trainable(module: Any, config: DpoConfig, seed: int) -> nn.Module:
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng():  # peft draws the adapters from the global generator
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        # peft draws the adapters from the global generator, and asks an old name of a flag
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         torch.manual_seed(derive(seed, "adapters"))
         adapted: Any = get_peft_model(module, settings)
     return adapted.eval()

@@ -242,6 +242,9 @@ def test_a_neuron_that_writes_words_is_found_by_the_vocabulary(gpt2: HookedModel
         model.module.transformer.h[1].mlp.c_proj.weight[17] = 5 * wanted
         model.module.transformer.h[2].mlp.c_proj.weight[40] = -5 * wanted
     scores = vocabulary_scores(model, ids)
+    logits = value_vectors(model, 2) @ (head * gain).detach().T
+    expected = (logits[:, ids].mean(1) - logits.mean(1)) / logits.std(1)
+    np.testing.assert_allclose(scores[2], expected, rtol=1e-3, atol=1e-4)
     assert np.unravel_index(scores.argmax(), scores.shape) == (1, 17)
     assert np.unravel_index(scores.argmin(), scores.shape) == (2, 40)
     best = ((head * gain) @ wanted).topk(3).indices.tolist()

@@ -142,7 +142,7 @@ def test_adapters_teach_the_preference_too(model: HookedModel) -> None:
 def test_bad_input_is_refused(model: HookedModel) -> None:
     with pytest.raises(ValueError, match="no preferences"):
         train_dpo(model, [])
-    with pytest.raises(ValueError, match="beta is 0.0: needed more than 0"):
+    with pytest.raises(ValueError, match=r"beta is 0.0: needed more than 0"):
         DpoConfig(beta=0.0)
     with pytest.raises(ValueError, match="lora_rank is 0"):
         DpoConfig(lora_rank=0)
