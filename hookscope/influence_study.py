@@ -7,7 +7,7 @@ without single examples, the rows of a probe, MNIST digits with wrong labels.
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,8 @@ class InfluenceConfig:
     """Examples that are left out one at a time, half of them by predicted change of variance."""
     n_mnist: int = 200
     """Training examples of MNIST, a tenth of them with wrong labels."""
+    n_probe: int = 160
+    """Texts that train the probe."""
     layer: int = 15
     """Layer of the model at which the probe reads."""
     seed: int = 0
@@ -107,6 +109,7 @@ def run_influence_study(
     data: Path | None = None,
     model: HookedModel | None = None,
     config: InfluenceConfig | None = None,
+    only: Sequence[str] | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Run what is missing of the study and write `results.json` into the folder.
@@ -116,10 +119,11 @@ def run_influence_study(
         data: The folder of the study data; without it the part on MNIST is left out.
         model: A language model; without it the part on a probe is left out.
         config: How much to run.
+        only: Names of the parts to run; "digits" comes before the other parts on digits.
         progress: Show progress bars.
 
     Raises:
-        ValueError: If the folder holds results of another configuration.
+        ValueError: If the folder holds results of another configuration, or a part is unknown.
     """
     config, folder = config or InfluenceConfig(), Path(folder)
     _check_folder(folder, config)
@@ -134,8 +138,12 @@ def run_influence_study(
         parts["probe"] = lambda: _probe(model, config, progress)
     if data is not None:
         parts["mnist"] = lambda: _mnist(data, config)
+    if unknown := set(only or ()) - set(parts):
+        raise ValueError(f"no parts {sorted(unknown)}: needed some of {list(parts)}")
     found: dict[str, Any] = {}
     for name, run in parts.items():
+        if only is not None and name not in only:
+            continue
         path = folder / f"{name}.json"
         if not path.exists():
             start = time.process_time()
@@ -328,12 +336,14 @@ def _mnist(data: Path, config: InfluenceConfig) -> dict[str, Any]:
 
 def _probe(model: HookedModel, config: InfluenceConfig, progress: bool) -> dict[str, Any]:
     """Which rows of a probe change the spread of its scores, checked by retraining."""
-    problem, queries, records = probe_rows(model, config.layer, 160, config.n_queries)
-    ensemble = train_ensemble(
-        problem, PROBE_TRAINING, seeds=range(1000, 1000 + config.n_score_seeds)
+    problem, queries, records = probe_rows(
+        model, config.layer, config.n_probe, config.n_queries, seed=config.seed
     )
-    scores = unrolled_reverse(ensemble, queries, chunk=16)
-    seeds = range(config.n_truth_seeds)
+    ensemble = train_ensemble(
+        problem, PROBE_TRAINING, seeds=range(1000, 1000 + 4 * config.n_score_seeds)
+    )
+    scores = unrolled_reverse(ensemble, queries, chunk=32)
+    seeds = range(2 * config.n_truth_seeds)
     n = problem.n_examples
     subsets = leave_out(
         problem,

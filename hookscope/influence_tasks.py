@@ -19,8 +19,10 @@ entropy = partial(cross_entropy, reduction="none")
 """Loss of each example of a classifier."""
 IMAGE_TRAINING = Training(n_steps=400, lr=0.5, optimizer=Sgd(weight_decay=1e-3))
 """How the classifiers of images are trained."""
-PROBE_TRAINING = Training(n_steps=300, batch_size=16, lr=0.02, optimizer=Sgd(weight_decay=0.01))
-"""How the probes are trained."""
+PROBE_TRAINING = Training(
+    n_steps=100, batch_size=8, lr=0.02, optimizer=Sgd(weight_decay=0.01), initial="kept"
+)
+"""How the probes are trained: from zero, so that runs differ by their batches alone."""
 TOY_TRAINING = Training(n_steps=300, batch_size=8, lr=0.05)
 """How the networks of the toy are trained."""
 _CURVE, _LONE = 29, 1.5
@@ -136,6 +138,9 @@ def probe_rows(
     def log_loss(outputs: Tensor, targets: Tensor) -> Tensor:
         return nn.functional.softplus(outputs[:, 0]) - targets * outputs[:, 0]
 
-    problem = Problem(nn.Linear(x.shape[1], 1), log_loss, x[:n_train], y[:n_train])
+    probe = nn.Linear(x.shape[1], 1)
+    nn.init.zeros_(probe.weight)
+    nn.init.zeros_(probe.bias)
+    problem = Problem(probe, log_loss, x[:n_train], y[:n_train])
     queries = Queries(inputs=x[n_train:], targets=y[n_train:], measure=output)
     return problem, queries, chosen[:n_train]
