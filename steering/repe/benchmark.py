@@ -112,11 +112,15 @@ def benchmark(
         progress: Show a progress bar.
 
     Raises:
-        ValueError: If there are fewer than two concepts: specificity needs another one.
+        ValueError: If there are fewer than two concepts (specificity needs another one), or the
+            continuations of one are equal.
     """
     if len(concepts) < 2:
         raise ValueError(f"{len(concepts)} concepts: specificity needs two or more")
     plain = [_measure(model, concept.test) for concept in concepts]
+    for concept, measured in zip(concepts, plain, strict=True):
+        if not np.any(measured.gap):
+            raise ValueError(f"the two continuations of {concept.name!r} are equal everywhere")
     rows, bar = [], tqdm(total=len(pipelines) * len(concepts), disable=not progress)
     for label, pipeline in pipelines.items():
         acts = [pipeline.fit(model, c.train).intervention(coefficient) for c in concepts]

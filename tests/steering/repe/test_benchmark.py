@@ -1,5 +1,7 @@
 """The benchmark of pipelines: its columns against plain passes, and nothing for doing nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -84,3 +86,11 @@ def test_propensities_in_batches_are_those_of_single_texts(llama: HookedModel) -
 def test_one_concept_is_refused(llama: HookedModel) -> None:
     with pytest.raises(ValueError, match="needs two or more"):
         benchmark(llama, {}, CONCEPTS[:1], neutral=["text"])
+
+
+def test_a_concept_without_contrast_is_refused(small: HookedModel) -> None:
+    equal = contests_of(PAIRS[:1])
+    equal = replace(equal, negative=equal.positive)
+    concepts = [CONCEPTS[0], Concept(name="none", train=PAIRS, test=equal)]
+    with pytest.raises(ValueError, match="of 'none' are equal"):
+        benchmark(small, {}, concepts, neutral=["text"])
