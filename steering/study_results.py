@@ -330,6 +330,8 @@ class StudyResult:
         x = [row["held_out"][measure] for row in rows]
         y = [row["statement_slope"]["value"] for row in rows]
         ends = {int(np.argmin(y)), int(np.argmax(y)), int(np.argmin(x)), int(np.argmax(x))}
+        margin = 0.2 * (max(x) - min(x)) or 1.0  # names at both ends need room
+        layout = {"xaxis_range": [min(x) - margin, max(x) + margin], **layout}
         return viz.scatter(
             x,
             y,
