@@ -1,9 +1,9 @@
 """Steering against what people do by hand and against the peers.
 
 - One vector from 128 pairs that differ in the letter of an answer, at the middle layer: full passes
-  over both sides (what `steering-vectors` and `repeng` do, in batches of 1 and of 16) against
-  `fit_vector`. The peers themselves run too where they are installed; they need older versions of
-  transformers and numpy than this package, so the environment is one of their own.
+  over both sides (what `steering-vectors` and `repeng` do) against
+  `fit_vector`. With `--peers PYTHON` the peers themselves run too, in an environment of their own:
+  `steering_peers.py` says how to make it.
 - Greedy decoding with and without a vector.
 - A sweep over seven coefficients: two passes per coefficient through hooks against `sweep`.
 
@@ -11,8 +11,12 @@ Targets: a vector in at most 0.3 x the time of the fastest peer with cosine >= 0
 difference; steered decoding within 3 %; the sweep at least 10 x faster, equal to 1e-4.
 """
 
+import json
+import os
+import subprocess
 import sys
-from importlib.util import find_spec
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,13 +77,8 @@ def by_full_passes(model: HookedModel, pairs: Pairs, batch_size: int) -> torch.T
     return means[0] - means[1]
 
 
-def by_steering_vectors(model: HookedModel, pairs: Pairs, batch_size: int) -> torch.Tensor:
-    """The peer `steering-vectors`, as its documentation shows it."""
-    from steering_vectors import train_steering_vector
-
-    tokenizer = model.tokenizer
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+def by_peers(model: HookedModel, pairs: Pairs, python: str) -> dict[str, Any]:
+    """Seconds and vectors of the peers, in the environment whose interpreter is given."""
     sides = []
     for records in (pairs.positive, pairs.negative):
         tokens = model.tokenize(records)
@@ -87,34 +86,41 @@ def by_steering_vectors(model: HookedModel, pairs: Pairs, batch_size: int) -> to
         sides.append(
             [text[: tokens.chars[end, 1]] for text, end in zip(tokens.texts, ends, strict=True)]
         )
-    made = train_steering_vector(
-        model.module,
-        tokenizer,
-        list(zip(*sides, strict=True)),
-        layers=[LAYER],
-        batch_size=batch_size,
-        show_progress=False,
-    )
-    return made.layer_activations[LAYER]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model.module.save_pretrained(folder)
+        model.tokenizer.save_pretrained(folder)
+        config = json.loads((folder / "config.json").read_text())
+        config |= config.pop("rope_parameters", {})  # where older versions look for it
+        config |= {"rope_scaling": None, "torch_dtype": "float32"}
+        (folder / "config.json").write_text(json.dumps(config))
+        task = {"pairs": list(zip(*sides, strict=True)), "layer": LAYER}
+        task["pad_token"] = model.tokenizer.eos_token
+        (folder / "pairs.json").write_text(json.dumps(task))
+        script = Path(__file__).with_name("steering_peers.py")
+        subprocess.run([python, str(script), name], check=True)
+        return json.loads((folder / "peers.json").read_text())
 
 
-def vectors(model: HookedModel, n: int, repeats: int) -> tuple[pd.DataFrame, dict[str, Any]]:
+def vectors(
+    model: HookedModel, n: int, repeats: int, peers: str | None
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """CPU seconds and cosine to the plain mean difference."""
     pairs = letter_pairs(items(n))
     runs: dict[str, Any] = {
         "full passes, batch 16": lambda: by_full_passes(model, pairs, 16),
-        "full passes, batch 1": lambda: by_full_passes(model, pairs, 1),
         "hookscope": lambda: fit_vector(model, pairs, layers=LAYER).values[LAYER],
     }
-    if find_spec("steering_vectors") is not None:
-        runs["steering-vectors, batch 16"] = lambda: by_steering_vectors(model, pairs, 16)
     found: dict[str, torch.Tensor] = {}
 
     def keeping(name: str) -> Any:
         return lambda: found.__setitem__(name, runs[name]())
 
     seconds = median_cpu_seconds({name: keeping(name) for name in runs}, repeats=repeats)
-    reference = found["full passes, batch 1"]
+    reference = found["full passes, batch 16"]
+    if peers is not None:
+        for name, result in by_peers(model, pairs, peers).items():
+            seconds[name], found[name] = result["seconds"], torch.tensor(result["vector"])
     table = pd.DataFrame(
         {
             "CPU s": seconds,
@@ -128,7 +134,7 @@ def vectors(model: HookedModel, n: int, repeats: int) -> tuple[pd.DataFrame, dic
     numbers = {
         "seconds": seconds,
         "share_of_fastest": seconds["hookscope"] / fastest,
-        "cosine": float(table.loc["hookscope", "cosine"]),
+        "cosine": {name: float(value) for name, value in table["cosine"].items()},
     }
     return table, numbers
 
@@ -206,10 +212,12 @@ def sweeps(model: HookedModel, n: int, repeats: int) -> tuple[pd.DataFrame, dict
 
 
 def main() -> None:
-    options = arguments(__doc__.splitlines()[0])
+    options = arguments(
+        __doc__.splitlines()[0], peers="interpreter of an environment that has the peers"
+    )
     model = load_model("smollm2-135m-instruct")
     n_pairs, n_tokens, n_rows, repeats = (8, 8, 2, 1) if options.quick else (128, 32, 8, 3)
-    first, vector_numbers = vectors(model, n_pairs, 1 if options.quick else 2)
+    first, vector_numbers = vectors(model, n_pairs, 1 if options.quick else 2, options.peers)
     second, decoding_numbers = decoding(model, n_tokens, repeats if options.quick else 7)
     third, sweep_numbers = sweeps(model, n_rows, 1)
     tables = {
@@ -223,6 +231,7 @@ def main() -> None:
         "decoding": decoding_numbers,
         "sweep": sweep_numbers,
         "quick": options.quick,
+        "load": os.getloadavg(),
     }
     report(tables, numbers, options.json)
 

@@ -16,11 +16,13 @@ import pandas as pd
 import torch
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """The options that every benchmark has: `--quick`, `--json FILE`."""
+def arguments(description: str, **options: str) -> argparse.Namespace:
+    """The options that every benchmark has, `--quick` and `--json FILE`, and its own with help."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="a small run, to see that it works")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers here")
+    for name, text in options.items():
+        parser.add_argument(f"--{name}", metavar=name.upper(), help=text)
     torch.set_num_threads(1)
     return parser.parse_args()
 
