@@ -54,6 +54,7 @@ from steering.damage import (
     calibrate,
     damage,
     front,
+    intervention_damage,
     repetition,
 )
 from steering.discovery import discover_vectors

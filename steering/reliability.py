@@ -224,7 +224,7 @@ def run_study(
     folder: str | Path,
     *,
     config: StudyConfig | None = None,
-    on_result: Callable[[dict[str, Any]], None] | None = None,
+    on_result: Callable[[dict[str, Any]], object] | None = None,
 ) -> StudyResult:
     """Run what is missing of the study, and read all of it.
 
