@@ -1,0 +1,28 @@
+"""The agents that come with the package: they load, and do what they are said to do."""
+
+import pytest
+
+from interp.planning.agents import list_agents, load_agent, load_agent_info
+from interp.planning.evaluation import play_levels
+from interp.planning.generation import generate_levels
+
+
+def test_there_is_one() -> None:
+    assert "small-drc33" in list_agents()
+
+
+@pytest.mark.parametrize("name", list_agents())
+def test_training_can_be_followed(name: str) -> None:
+    info = load_agent_info(name)
+    assert len(info.snapshots) >= 6
+    assert info.snapshots[0] == 0
+    assert info.snapshots[-1] == info.curve[-1]["transitions"] == info.training["transitions"]
+    assert info.curve[0]["solve_rate"] < 0.05 < info.curve[-1]["solve_rate"]
+
+
+def test_the_small_agent_solves_new_levels_and_its_untrained_self_does_not() -> None:
+    levels = generate_levels(32, seed=77)
+    trained = play_levels(load_agent("small-drc33"), levels, limit=60).solve_rate
+    untrained = play_levels(load_agent("small-drc33", transitions=0), levels, limit=60).solve_rate
+    assert untrained < 0.1
+    assert trained > 0.5  # 0.74 of 256 when it was trained
