@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
-# Two processes of one thread each; a file stays in one of them, with its fixtures. Bytecode is written even where the user has switched that off: the type-checking import hook compiles anew otherwise.
+# Two processes of one thread each; a file stays in one of them, with its fixtures. Bytecode is
+# written even where the user has switched that off: the type-checking import hook compiles anew
+# otherwise.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 FAST := not model and not notebook and not packaging
 

@@ -63,8 +63,8 @@ class PersuasionConfig:
     """Annotated dialogues that are also read without context, and with words left out."""
     n_prompted: int = 40
     """Turns about which the model itself is asked, half of which agree."""
-    layers: tuple[int, ...] = (2, 5, 8, 11, 14, 17, 20, 23, 26, 29)
-    """Layers that are read: every third one of the embedded model."""
+    layers: tuple[int, ...] | None = None
+    """Layers that are read; `None` for every third one, the last among them."""
     seed: int = 0
     """Of folds, shuffles and bootstrap draws."""
 
@@ -124,7 +124,8 @@ def run_persuasion_study(
     """
     config, folder, start = config or PersuasionConfig(), Path(folder), time.perf_counter()
     annotated, others = data.annotated[: config.n_annotated], data.others[: config.n_others]
-    options = {"layers": config.layers, "progress": progress}
+    layers = tuple(range(model.n_layers)[::-3][::-1]) if config.layers is None else config.layers
+    options = {"layers": layers, "progress": progress}
     pieces: Pieces = read_to_disk(model, annotated, folder / "annotated", **options)
     everything, every_piece = (*annotated, *others), pieces
     if others:

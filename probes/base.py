@@ -101,8 +101,9 @@ class Targets:
         Raises:
             ValueError: If there is only one class, or the labels are no classes.
         """
-        check_classification_targets(y)
         y, kind = np.asarray(y), type_of_target(y)
+        if kind not in ("binary", "multiclass", "multilabel-indicator"):
+            check_classification_targets(y)
         if kind == "multilabel-indicator":
             return cls(matrix=_columns(y), classes=np.arange(y.shape[1]), kind=kind)
         classes = np.unique(y)

@@ -27,7 +27,9 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--prompted", type=int, default=default.n_prompted, metavar="N", help="asked about"
     )
-    parser.add_argument("--layers", type=int, nargs="+", default=default.layers)
+    parser.add_argument(
+        "--layers", type=int, nargs="+", metavar="L", help="default: every third one"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="the report (HTML)")
     parser.add_argument("--seed", type=int, default=default.seed)
 
@@ -39,7 +41,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         n_others=arguments.others,
         n_devices=arguments.devices,
         n_prompted=arguments.prompted,
-        layers=tuple(arguments.layers),
+        layers=None if arguments.layers is None else tuple(arguments.layers),
         seed=arguments.seed,
     )
     data = load_persuasion_for_good(arguments.data)
