@@ -8,11 +8,6 @@ often both become rarer.
 """
 
 import copy
-import hashlib
-import io
-import json
-import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,9 +20,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from interp.core.files import write_atomically
 from interp.core.model import HookedModel
-from interp.core.seeds import derive
+from interp.training.loop import Checkpoint, digest, draw, encode, pad, trainable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,18 +162,19 @@ def train_dpo(
         raise ValueError("no preferences: needed at least one")
     rows = [_encode(model, index, one) for index, one in enumerate(preferences)]
     reference = _reference(model, rows, config.batch_size)
-    module: Any = _trainable(copy.deepcopy(model.module), config, seed)
+    module: Any = trainable(copy.deepcopy(model.module), config.lora_rank, seed)
     weights = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=0.0)
-    run = _Run(module, optimizer, weights, config, _digest(model, preferences, config, seed))
-    history = run.resume(checkpoint)
+    run = _Run(module, optimizer, weights, config)
+    saved = Checkpoint(checkpoint, _digest(model, preferences, config, seed), weights, optimizer)
+    history = saved.resume()
     steps = range(len(history), config.n_steps)
     bar = tqdm(steps, initial=len(history), total=config.n_steps, disable=not progress, desc="dpo")
     for step in bar:
-        batch = _order(len(rows), config.batch_size, step, seed)
+        batch = draw(len(rows), config.batch_size, step, seed)
         history.append(run.step(step, [rows[i] for i in batch], reference[batch]))
-        if checkpoint is not None and (step + 1) % config.checkpoint_every == 0:
-            run.save(checkpoint, history)
+        if (step + 1) % config.checkpoint_every == 0:
+            saved.save(history)
         bar.set_postfix(loss=f"{history[-1]['loss']:.3f}")
         if on_step is not None:
             on_step(step, history[-1])
@@ -198,10 +193,9 @@ class _Run:
         optimizer: torch.optim.Optimizer,
         weights: list[nn.Parameter],
         config: DpoConfig,
-        digest: str,
     ) -> None:
         self._module, self._optimizer, self._weights = module, optimizer, weights
-        self._config, self._digest = config, digest
+        self._config = config
 
     def step(
         self, step: int, rows: list[tuple[list[int], list[int], list[int]]], reference: Tensor
@@ -226,45 +220,15 @@ class _Run:
             "accuracy": float((margin > 0).float().mean()),
         }
 
-    def save(self, path: str | Path, history: list[dict[str, float]]) -> None:
-        """Write weights, optimizer and history."""
-        buffer = io.BytesIO()
-        state = {
-            "digest": self._digest,
-            "weights": [weight.detach() for weight in self._weights],
-            "optimizer": self._optimizer.state_dict(),
-            "history": history,
-        }
-        torch.save(state, buffer)
-        write_atomically(path, buffer.getvalue())
-
-    def resume(self, path: str | Path | None) -> list[dict[str, float]]:
-        """History of an earlier part of this run, whose state is taken over."""
-        if path is None or not Path(path).exists():
-            return []
-        state = torch.load(path, weights_only=True)
-        if state["digest"] != self._digest:
-            raise ValueError(
-                f"{path} is the checkpoint of a run with another model, other data or other "
-                "settings: remove it, or name another file"
-            )
-        with torch.no_grad():
-            for weight, saved in zip(self._weights, state["weights"], strict=True):
-                weight.copy_(saved)
-        self._optimizer.load_state_dict(state["optimizer"])
-        return state["history"]
-
 
 def _encode(
     model: HookedModel, index: int, one: Preference
 ) -> tuple[list[int], list[int], list[int]]:
     """Token ids of prompt, chosen and rejected continuation; these end with the end of text."""
-    prompt = model.tokenize([one.prompt]).ids.tolist()
-    end = [] if model.tokenizer.eos_token_id is None else [model.tokenizer.eos_token_id]
-    sides = [
-        [*model.tokenizer(text, add_special_tokens=False)["input_ids"], *end]
-        for text in (one.chosen, one.rejected)
-    ]
+    (prompt, chosen), (_, rejected) = (
+        encode(model, one.prompt, text) for text in (one.chosen, one.rejected)
+    )
+    sides = [chosen, rejected]
     longest = len(prompt) + max(map(len, sides))
     if not all(sides) or (model.n_ctx is not None and longest > model.n_ctx):
         raise ValueError(
@@ -278,17 +242,9 @@ def _pair_logprobs(
     module: nn.Module, rows: list[tuple[list[int], list[int], list[int]]]
 ) -> tuple[Float[Tensor, " pair"], Float[Tensor, " pair"]]:
     """Log-probabilities of chosen and of rejected continuations, from one forward pass."""
-    texts = [(p, c) for p, c, _ in rows] + [(p, r) for p, _, r in rows]
-    width = max(len(p) + len(c) for p, c in texts)
-    device = next(module.parameters()).device
-    ids = torch.zeros(len(texts), width, dtype=torch.long)
-    mask, counted = torch.zeros(2, len(texts), width, dtype=torch.bool)
-    for row, (prompt, continuation) in enumerate(texts):
-        stop = len(prompt) + len(continuation)
-        ids[row, :stop] = torch.tensor(prompt + continuation)
-        mask[row, :stop] = True
-        counted[row, len(prompt) : stop] = True
-    found = sequence_logprobs(module, ids.to(device), mask.to(device), counted.to(device))
+    pairs = [(p, c) for p, c, _ in rows] + [(p, r) for p, _, r in rows]
+    batch = pad(pairs, next(module.parameters()).device)
+    found = sequence_logprobs(module, batch.ids, batch.mask, batch.answer)
     return found[: len(rows)], found[len(rows) :]
 
 
@@ -305,44 +261,11 @@ def _reference(
     return torch.cat(parts)
 
 
-def _trainable(module: Any, config: DpoConfig, seed: int) -> nn.Module:
-    """The weights that are trained: all, or adapters on the linear maps of the blocks.
-
-    The module stays in eval mode, so that dropout does not make the loss noisy.
-    """
-    if config.lora_rank is None:
-        return module.requires_grad_(True)
-    from peft import LoraConfig, get_peft_model  # pyright: ignore
-
-    settings = LoraConfig(
-        r=config.lora_rank,
-        lora_alpha=2 * config.lora_rank,
-        lora_dropout=0.0,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        # peft draws the adapters from the global generator, and asks an old name of a flag
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        torch.manual_seed(derive(seed, "adapters"))
-        adapted: Any = get_peft_model(module, settings)
-    return adapted.eval()
-
-
-def _order(n: int, batch_size: int, step: int, seed: int) -> list[int]:
-    """The preferences of a step: every pass over the data has an order of its own."""
-    size = min(batch_size, n)
-    per_pass = math.ceil(n / size)
-    rng = np.random.default_rng(derive(seed, "order", step // per_pass))
-    start = (step % per_pass) * size
-    return rng.permutation(n)[start : start + size].tolist()
-
-
 def _digest(
     model: HookedModel, preferences: Sequence[Preference], config: DpoConfig, seed: int
 ) -> str:
     """What tells this run from others; more steps continue a run."""
     settings = asdict(config)
     settings = {k: v for k, v in settings.items() if k not in ("n_steps", "checkpoint_every")}
-    content = [model.origin.fingerprint, settings, seed, [asdict(one) for one in preferences]]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    rows = [asdict(one) for one in preferences]
+    return digest(model.origin.fingerprint, settings, seed, rows)
