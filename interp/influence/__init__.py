@@ -27,7 +27,6 @@ from interp.influence.evaluation import (
 from interp.influence.gradients import gradient_similarity, tracin
 from interp.influence.influence_functions import influence_functions, solve_cg, solve_exact
 from interp.influence.kronecker import solve_kronecker
-from interp.influence.optimizers import AdamW, Sgd, constant, cosine_decay, linear_decay
 from interp.influence.problem import PerExample, Problem, Queries
 from interp.influence.removal import (
     Detection,
@@ -40,6 +39,7 @@ from interp.influence.removal import (
 )
 from interp.influence.scores import Scores, random_subsets, without_each
 from interp.influence.unrolled import unrolled_forward, unrolled_reverse
+from interp.training.optimizers import AdamW, Sgd, constant, cosine_decay, linear_decay
 
 __all__ = [
     "CHANGES",

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from interp.core.seeds import generator
-from interp.influence.optimizers import Optimizer, Schedule, Sgd, linear_decay
 from interp.influence.problem import Problem, Queries
+from interp.training.optimizers import Optimizer, Schedule, Sgd, linear_decay
 
 Trajectory = Literal["end", "checkpoints", "whole"]
 Step = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]

@@ -17,7 +17,7 @@ from interp.influence import (
     train_ensemble,
 )
 from interp.influence.ensemble import draw_batches, measure_runs
-from interp.influence.optimizers import Optimizer
+from interp.training.optimizers import Optimizer
 from tests.interp.influence.conftest import squared
 
 TRAINING = Training(n_steps=12, batch_size=4, lr=0.05)

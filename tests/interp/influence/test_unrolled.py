@@ -18,7 +18,7 @@ from interp.influence import (
     unrolled_forward,
     unrolled_reverse,
 )
-from interp.influence.optimizers import Optimizer
+from interp.training.optimizers import Optimizer
 from tests.interp.influence.conftest import squared
 
 RULES = [Sgd(weight_decay=0.01), Sgd(momentum=0.8), AdamW(eps=1e-3, weight_decay=0.1)]
