@@ -235,16 +235,16 @@ class StudyResult:
         return pd.DataFrame(lines)
 
     def checks(self) -> dict[str, float]:
-        """The numbers that say whether steering by statements works at all on this model."""
+        """The numbers that say whether steering by statements works at all on this model.
+
+        They are taken over the data sets whose items are statements (over all if there are none).
+        """
         rows = self.of_type(STATEMENT)
         persona = [row for row in rows if not row["lettered"]] or rows
         slopes = np.array([row["statement_slope"]["value"] for row in persona])
         random = np.array([row["random_slope"] for row in persona])
         mean = _mean(slopes.tolist())
-        rho = spearman_estimate(
-            [row["held_out"]["d'"] for row in rows],
-            [row["statement_slope"]["value"] for row in rows],
-        )
+        rho = spearman_estimate([row["held_out"]["d'"] for row in persona], slopes)
         return {
             "n_datasets": float(len(persona)),
             "positive": float((slopes > 0).mean()),

@@ -1,9 +1,10 @@
 """Verdicts: does this vector steer, or does it only look as if it might?
 
 - *incoherent*: the pairs agree on no direction beyond what swapped pairs do.
-- *steerable*: the trait effect is above the smallest that matters, above 0 with its whole interval,
-  and above that of random vectors of the same norm.
-- *biased only*: no such effect, but the vector prefers one of the two answers.
+- *biased only*: the vector prefers one of the two answers, by more than it prefers the trait: where
+  the trait has the other answer, examples move the wrong way.
+- *steerable*: not so, and the trait effect is above the smallest that matters, above 0 with its
+  whole interval, and above that of random vectors of the same norm.
 - *undecided*: neither; the evidence says how many examples might decide.
 
 The verdict is about the propensity that was measured, on this model, layer and kind of data.
@@ -68,14 +69,14 @@ def judge(
         lead = mean_estimate(swept.slopes - mean)
         evidence.append(f"above random vectors by {lead}")
         above = above and lead.low > 0
-    if above:
-        return Verdict(kind="steerable", evidence=tuple(evidence))
     if (
         bias is not None
         and bias.low * bias.high > 0
         and abs(bias.value) > max(min_effect, abs(trait.value))
     ):
         return Verdict(kind="biased only", evidence=tuple(evidence))
+    if above:
+        return Verdict(kind="steerable", evidence=tuple(evidence))
     spread = float(np.std(swept.slopes, ddof=1))
     needed = int(np.ceil((2.8 * spread / max(abs(trait.value), min_effect)) ** 2))
     evidence.append(

@@ -26,7 +26,8 @@ def swept(trait: float, bias: float, *, noise: float = 0.2, seed: int = 0) -> Sw
     ("trait", "bias", "kind"),
     [
         (0.5, 0.0, "steerable"),
-        (0.5, 2.0, "steerable"),
+        (0.5, 0.3, "steerable"),
+        (0.5, 2.0, "biased only"),
         (0.0, 2.0, "biased only"),
         (0.0, 0.0, "undecided"),
         (0.005, 0.0, "undecided"),
