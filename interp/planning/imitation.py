@@ -162,14 +162,14 @@ class Expert:
         self._slots[at], self._boards[at], self._tables[at] = (level, symmetry), board, table
 
     def _near_solution(self, slot: int, distance: int) -> Levels:
-        """A random position at most `distance` moves from the solution, each distance as likely."""
+        """A random position at most `distance` moves from the solution, and not solved.
+
+        Weights are in proportion to the distance, as in `generate_levels`.
+        """
         table, board = self._tables[slot], self._boards[slot]
-        moves = int(self._random.integers(1, distance + 1))
-        found = np.flatnonzero(table.distance == moves)
-        while not len(found):
-            moves -= 1
-            found = np.flatnonzero(table.distance == moves)
-        chosen = int(found[self._random.integers(len(found))])
+        moves = table.distance.ravel()
+        sums = np.where(moves <= distance, moves, 0).cumsum(dtype=np.int64)
+        chosen = int(np.searchsorted(sums, self._random.integers(sums[-1]), side="right"))
         placement, player = divmod(chosen, table.distance.shape[1])
         boxes = np.zeros(board.walls.size, dtype=bool)
         boxes[table.placement_boxes(np.array([placement]))[0]] = True

@@ -1,7 +1,8 @@
 """Muon: momentum whose matrices are made orthogonal before each step.
 
-Jordan et al. 2024; the scale that lets it share Adam's step size is from Liu et al. 2025 (arXiv
-2502.16982). Convolutions count as matrices of their output channels. Vectors are left to Adam.
+Jordan et al. 2024; the scale that lets it share Adam's step size, and the decay of matrices, are
+from Liu et al. 2025 (arXiv 2502.16982). Convolutions count as matrices of their output channels.
+Vectors are left to Adam.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,6 +22,7 @@ class Muon(Optimizer):
         momentum: Decay of the running mean of gradients.
         betas: Decays of Adam's two means.
         eps: Added to Adam's root mean square.
+        weight_decay: Share of every matrix that is taken off at each step, for a step size of 1.
     """
 
     def __init__(
@@ -31,8 +33,10 @@ class Muon(Optimizer):
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.99),
         eps: float = 1e-5,
+        weight_decay: float = 0.1,
     ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps})
+        defaults = {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps}
+        super().__init__(params, {**defaults, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -49,6 +53,8 @@ class Muon(Optimizer):
                     continue
                 change = self._matrix if p.ndim >= 2 else self._vector
                 update = change(p, p.grad, group)
+                if p.ndim >= 2:
+                    p.mul_(1 - group["lr"] * group["weight_decay"])
                 p.add_(update.view_as(p), alpha=-group["lr"])
         return loss
 

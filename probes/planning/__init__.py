@@ -2,7 +2,7 @@
 
 - `SpatialProbe` reads a class off every square; `score_plan` and `compare_plans` judge it.
 - `read_plans` probes every layer beside its controls; `measure_formation` follows the plan over
-  ticks of thinking.
+  ticks of thinking, and `find_motifs` finds examples of how it grows and changes.
 - `measure_steering` adds the probe's vectors to the plan on levels with two ways;
   `measure_thinking` gives the agent time; `measure_emergence` follows all of it over training.
 - `rank_channels` asks whether single channels are the plan.
@@ -22,6 +22,7 @@ from probes.planning.interventions import (
     steer_along,
     wilson_interval,
 )
+from probes.planning.motifs import Motif, count_motifs, find_motifs, follow_route, shuffle_ticks
 from probes.planning.published import (
     published_emergence,
     published_formation,
@@ -34,6 +35,7 @@ from probes.planning.spatial import SpatialProbe
 from probes.planning.thinking import ThinkingResult, measure_emergence, measure_thinking
 
 __all__ = [
+    "Motif",
     "PlanFormation",
     "PlanReading",
     "PlanScore",
@@ -44,7 +46,10 @@ __all__ = [
     "SteeringResult",
     "ThinkingResult",
     "compare_plans",
+    "count_motifs",
     "decode",
+    "find_motifs",
+    "follow_route",
     "measure_emergence",
     "measure_formation",
     "measure_steering",
@@ -58,6 +63,7 @@ __all__ = [
     "rank_channels",
     "read_plans",
     "score_plan",
+    "shuffle_ticks",
     "steer_along",
     "thinking_plans",
     "wilson_interval",

@@ -20,7 +20,7 @@ from interp.planning.evaluation import play_levels
 from interp.planning.generation import GenerationConfig, generate_levels
 from interp.planning.imitation import Expert, Imitation, ImitationConfig
 from interp.planning.levels import Levels
-from interp.planning.optimizers import orthogonalize
+from interp.planning.optimizers import Muon, orthogonalize
 from interp.planning.reinforcement import vtrace_targets
 from interp.planning.solver import UNSOLVABLE, solve_distances
 from interp.planning.training import TrainingConfig, TrainingSchedule, train_agent
@@ -181,6 +181,15 @@ def test_vtrace_follows_its_published_recursion_with_clipped_weights() -> None:
             total = total + weight * rho * (rewards[t] + 0.95 * following[t] - values[t])
             weight = weight * 0.95 * 0.8 * rho
         assert torch.allclose(targets[start], total, atol=1e-5)
+
+
+def test_muon_decays_matrices_and_leaves_vectors() -> None:
+    parameters = [torch.ones(3, 4, requires_grad=True), torch.ones(4, requires_grad=True)]
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    Muon(parameters, lr=0.5, weight_decay=0.2).step()
+    torch.testing.assert_close(parameters[0].detach(), torch.full((3, 4), 0.9))
+    torch.testing.assert_close(parameters[1].detach(), torch.ones(4))
 
 
 def test_orthogonalized_matrices_have_singular_values_near_one() -> None:
