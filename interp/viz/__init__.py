@@ -33,6 +33,7 @@ from interp.viz.theme import (
     rgba,
 )
 from interp.viz.tokens import token_strip
+from interp.viz.tree import TreeNode
 
 __all__ = [
     "COLORS",
@@ -45,6 +46,7 @@ __all__ = [
     "ReliabilityCurve",
     "Report",
     "RocCurve",
+    "TreeNode",
     "bars",
     "curves",
     "heatmap",

@@ -7,7 +7,7 @@ page's own policy forbids the browser every request.
 import json
 import os
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from plotly.offline import get_plotlyjs
 
 from interp.viz import markup
 from interp.viz.report_style import CSS
+from interp.viz.tree import TreeNode, drawn
 
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
@@ -118,6 +119,16 @@ class Report:
             for name, text in texts.items()
         )
         return self._add_numbered("Example", f'<div class="quotes">{"".join(cards)}</div>', caption)
+
+    def tree(self, nodes: Sequence[TreeNode], caption: str) -> "Report":
+        """Add texts that answer each other, such as messages, as nested boxes.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        if not nodes:
+            raise ValueError("nodes is empty; at least one text is needed")
+        return self._add_numbered("Example", drawn(nodes), caption)
 
     def details(self, name: str, mapping: Mapping[str, Any]) -> "Report":
         """Add values such as a configuration or versions to the foot of the page, folded away."""

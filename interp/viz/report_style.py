@@ -44,6 +44,15 @@ blockquote { margin: 0; padding: 14px 18px 16px; background: var(--soft); border
 blockquote h3 { margin: 0 0 8px; font-size: 13px; font-weight: 650; color: var(--muted); }
 blockquote div { font-size: 15.5px; line-height: 1.55; white-space: pre-wrap;
   overflow-wrap: anywhere; }
+.tree, .tree ul { margin: 0; padding: 0 0 0 18px; list-style: none; }
+.tree { padding: 0; }
+.tree li { margin: 8px 0; padding: 8px 14px; border-left: 3px solid var(--rule);
+  font-size: 15px; line-height: 1.5; }
+.tree li.alarm { border-left-color: #d55e00; }
+.tree li.muted { border-left-style: dashed; }
+.tree li.muted > div { color: var(--muted); font-style: italic; }
+.tree b { font-size: 13px; font-weight: 650; color: var(--muted); }
+.tree div { white-space: pre-wrap; overflow-wrap: anywhere; }
 footer { margin-top: 72px; padding-top: 18px; border-top: 1px solid var(--rule);
   color: var(--muted); font-size: 14px; }
 summary { cursor: pointer; padding: 4px 0; }

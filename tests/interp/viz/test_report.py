@@ -130,6 +130,21 @@ def test_nested_columns_and_digits() -> None:
     assert ">1.0</td>" in text
 
 
+def test_tree_nests_texts_and_shows_them_literally() -> None:
+    leaf = viz.TreeNode(title="b to c", text="<script>", tone="muted")
+    nodes = [viz.TreeNode(title="a to b", text="one", children=(leaf,)), leaf]
+    page = viz.Report("r").tree(nodes, "c").html()
+    assert page.count('<li class="muted">') == 2
+    assert "one</div><ul><li" in page
+    assert "<b>b to c</b><div>&lt;script&gt;</div>" in page
+    deep = leaf
+    for _ in range(3000):
+        deep = viz.TreeNode(title="t", text="x", children=(deep,))
+    assert viz.Report("r").tree([deep], "c").html().count("<li") == 3001
+    with pytest.raises(ValueError, match="nodes is empty"):
+        viz.Report("r").tree([], "c")
+
+
 def test_saving_replaces_the_file_and_leaves_no_other(tmp_path: Path) -> None:
     target = tmp_path / "report.html"
     target.write_text("old", encoding="utf-8")
