@@ -1,7 +1,11 @@
 """The refusal study: one direction removed and added, beside a random one, with what it costs."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +14,7 @@ from tqdm.auto import tqdm
 
 from interp import viz
 from interp.core.directions import Direction
+from interp.core.files import write_atomically
 from interp.core.generation import generate
 from interp.core.hooks import Intervention
 from interp.core.model import HookedModel
@@ -199,6 +204,7 @@ def run_refusal_study(
     *,
     neutral: Records | Sequence[str],
     config: RefusalConfig | None = None,
+    folder: str | Path | None = None,
     progress: bool = False,
 ) -> RefusalResult:
     """Choose the direction on training and validation sets, and write answers to the test sets.
@@ -209,6 +215,8 @@ def run_refusal_study(
         harmless: Instructions that it should not.
         neutral: Texts of two or more tokens on which steering should change nothing.
         config: How it runs.
+        folder: Where answers are kept, one file for each condition and kind; a second run with the
+            same direction goes on where the first one stopped.
         progress: Show a progress bar.
     """
     config = config or RefusalConfig()
@@ -224,10 +232,12 @@ def run_refusal_study(
         conditions[f"{prefix}added"] = vector.steering(coefficient=config.coefficient)
     sets = {"harmful": harmful.test, "harmless": harmless.test}
     cells = [(condition, kind) for condition in conditions for kind in sets]
-    frames = [
-        _answers(model, condition, kind, sets[kind], conditions[condition], config.max_new_tokens)
-        for condition, kind in tqdm(cells, disable=not progress, desc="refusal study")
-    ]
+    said = (asdict(model.origin), config, choice.vector.direction().vector.tolist())
+    frames = []
+    for condition, kind in tqdm(cells, disable=not progress, desc="refusal study"):
+        prompts, change = sets[kind], conditions[condition]
+        answer = partial(_answers, model, condition, kind, prompts, change, config.max_new_tokens)
+        frames.append(_kept(folder, f"{condition}, {kind}", (*said, prompts), answer))
     return RefusalResult(
         frame=pd.concat(frames, ignore_index=True),
         choice=choice,
@@ -250,11 +260,28 @@ def _answers(
     records = Records.from_texts(list(prompts)).as_chat()
     with model.intervene(*([] if intervention is None else [intervention])):
         written = generate(model, records, max_new_tokens=max_new_tokens)
-    odds = refusal_log_odds(model, first_tokens(model, prompts, intervention))
+    odds = refusal_log_odds(model, first_tokens(model, prompts, intervention)).tolist()
     columns = {"condition": condition, "kind": kind, "prompt": list(prompts)}
     refused = [is_refusal(text) for text in written.texts]
     columns |= {"text": list(written.texts), "refused": refused, "log_odds": odds}
     return pd.DataFrame(columns)
+
+
+def _kept(
+    folder: str | Path | None,
+    name: str,
+    inputs: tuple[Any, ...],
+    compute: Callable[[], pd.DataFrame],
+) -> pd.DataFrame:
+    """A table from its file, or computed and written there; the file's name tells its inputs."""
+    if folder is None:
+        return compute()
+    digest = hashlib.sha256(repr(inputs).encode()).hexdigest()[:12]
+    path = Path(folder) / f"{name} {digest}.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(compute().to_dict("list")).encode())
+    return pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _rate(refused: np.ndarray) -> Estimate:

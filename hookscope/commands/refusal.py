@@ -42,6 +42,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--validation", type=int, default=24, help="instructions of each kind")
     parser.add_argument("--test", type=int, default=64, help="instructions of each kind")
     parser.add_argument("--tokens", type=int, default=32, help="length of the answers")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the study can resume")
     parser.add_argument("--seed", type=int, default=0)
 
 
@@ -65,6 +66,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         harmless,
         neutral=_neutral(arguments.neutral),
         config=config,
+        folder=arguments.out,
         progress=True,
     )
     probes, null = _stakes_directions(model, result.vector.layers[0], seed=arguments.seed)

@@ -1,9 +1,11 @@
 """The refusal study: how refusals are counted, the direction, and every condition."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import binomtest
@@ -137,6 +139,22 @@ def test_study_has_every_condition_and_the_model_is_as_before(small: HookedModel
     assert not any(text in json.dumps(numbers) for text in HARMFUL)
     assert result.plot().data
     assert result.plot_effects().data
+
+
+def test_a_second_run_in_the_folder_asks_nothing_again(
+    small: HookedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = parts(HARMFUL), parts(HARMLESS)
+    options = {"neutral": ["some neutral text"], "folder": tmp_path}
+    config = RefusalConfig(layers=(1,), max_new_tokens=2)
+    first = run_refusal_study(small, *sets, config=config, **options)
+    assert len(list(tmp_path.iterdir())) == 10
+    with monkeypatch.context() as patched:
+        patched.setattr("steering.refusal_study.generate", None)
+        again = run_refusal_study(small, *sets, config=config, **options)
+    pd.testing.assert_frame_equal(first.to_frame(), again.to_frame())
+    run_refusal_study(small, *sets, config=replace(config, max_new_tokens=3), **options)
+    assert len(list(tmp_path.iterdir())) == 20
 
 
 def test_sets_that_share_instructions_are_refused(tmp_path: Path) -> None:
