@@ -1,4 +1,7 @@
-"""Training: preference optimization, on a copy of the model, resumed after an interruption."""
+"""Training: fine-tuning and preference optimization on copies of models, resumed when interrupted.
+
+`interp.training.unlearning` holds unlearning and the attacks on it.
+"""
 
 from interp.training.dpo import (
     DpoConfig,
@@ -8,12 +11,20 @@ from interp.training.dpo import (
     sequence_logprobs,
     train_dpo,
 )
+from interp.training.ema import Ema
+from interp.training.loop import Example
+from interp.training.sft import SftConfig, SftResult, train_sft
 
 __all__ = [
     "DpoConfig",
+    "Ema",
+    "Example",
     "Preference",
+    "SftConfig",
+    "SftResult",
     "TrainingResult",
     "dpo_loss",
     "sequence_logprobs",
     "train_dpo",
+    "train_sft",
 ]

@@ -65,14 +65,16 @@ class Predictions:
     """Which of them belong to the answer."""
 
 
-def encode(model: HookedModel, prompt: str, answer: str) -> TokenPair:
-    """Token ids of a prompt and of its answer, which ends with the end of text."""
-    end = [] if model.tokenizer.eos_token_id is None else [model.tokenizer.eos_token_id]
+def encode(model: HookedModel, prompt: str, answer: str, *, end: bool = True) -> TokenPair:
+    """Token ids of a prompt and of its answer, which ends with the end of text unless told not."""
+    stop = model.tokenizer.eos_token_id if end else None
     ids = model.tokenizer(answer, add_special_tokens=False)["input_ids"]
-    return model.tokenize([prompt]).ids.tolist(), [*ids, *end]
+    return model.tokenize([prompt]).ids.tolist(), [*ids, *([] if stop is None else [stop])]
 
 
-def encode_all(model: HookedModel, examples: Sequence[Example]) -> list[TokenPair]:
+def encode_all(
+    model: HookedModel, examples: Sequence[Example], *, end: bool = True
+) -> list[TokenPair]:
     """Token ids of examples.
 
     Raises:
@@ -80,7 +82,7 @@ def encode_all(model: HookedModel, examples: Sequence[Example]) -> list[TokenPai
     """
     if not examples:
         raise ValueError("no examples: needed at least one")
-    pairs = [encode(model, one.prompt, one.answer) for one in examples]
+    pairs = [encode(model, one.prompt, one.answer, end=end) for one in examples]
     for index, (prompt, answer) in enumerate(pairs):
         length = len(prompt) + len(answer)
         if not answer or (model.n_ctx is not None and length > model.n_ctx):
@@ -104,9 +106,9 @@ def pad(pairs: Sequence[TokenPair], device: torch.device | str = "cpu") -> Batch
     return Batch(ids=ids.to(device), mask=mask.to(device), answer=counted.to(device))
 
 
-def make_batch(model: HookedModel, examples: Sequence[Example]) -> Batch:
-    """One batch of examples on the model's device."""
-    return pad(encode_all(model, examples), model.device)
+def make_batch(model: HookedModel, examples: Sequence[Example], *, end: bool = False) -> Batch:
+    """One batch of examples on the model's device, answers without the end of text: for scores."""
+    return pad(encode_all(model, examples, end=end), model.device)
 
 
 def predictions(module: nn.Module, batch: Batch) -> Predictions:
@@ -128,6 +130,29 @@ def predictions(module: nn.Module, batch: Batch) -> Predictions:
         targets=batch.ids[:, first:],
         counted=batch.answer[:, first:],
     )
+
+
+def token_losses(found: Predictions) -> Float[Tensor, "example pos"]:
+    """Minus the log-probability of each answer token, 0 elsewhere, in nats."""
+    losses = nn.functional.cross_entropy(
+        found.logits.transpose(1, 2), found.targets, reduction="none"
+    )
+    return losses.masked_fill(~found.counted, 0.0)
+
+
+def sequence_losses(found: Predictions) -> Float[Tensor, " example"]:
+    """Minus the log-probability of each whole answer."""
+    return token_losses(found).sum(-1)
+
+
+def answer_probability(found: Predictions) -> Float[Tensor, " example"]:
+    """Geometric mean of the probabilities of each answer's tokens."""
+    return (-sequence_losses(found) / found.counted.sum(-1)).exp()
+
+
+def nll(found: Predictions) -> Float[Tensor, ""]:
+    """Mean loss per answer token: what fine-tuning minimizes."""
+    return token_losses(found).sum() / found.counted.sum()
 
 
 def trainable(module: Any, lora_rank: int | None, seed: int) -> nn.Module:
