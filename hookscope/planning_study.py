@@ -1,4 +1,4 @@
-"""What `hookscope planning` measures: play, probes and interventions of an agent on levels."""
+"""What `hookscope planning` measures: play, probes, interventions and emergence of an agent."""
 
 import argparse
 from pathlib import Path
@@ -7,29 +7,40 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.planning.agents import load_agent
+from interp.core.seeds import derive
+from interp.planning.agents import load_agent, load_agent_info
 from interp.planning.drc import Drc
 from interp.planning.generation import GenerationConfig, generate_levels
 from interp.planning.levels import Levels, load_levels
 from interp.planning.rollouts import play_episodes
-from interp.planning.shortcuts import find_shortcuts
+from interp.planning.shortcuts import Shortcuts, find_shortcuts, generate_shortcuts
 from interp.planning.solver import UnsolvableError, solve_optimally
 from probes.planning import (
     PlanReading,
     ReadingConfig,
     SteeringConfig,
+    SteeringResult,
+    measure_emergence,
     measure_steering,
     measure_thinking,
     read_plans,
 )
 
 
+DEFAULT_LIMIT = 115
+"""Steps within which to solve, for agents that do not say with which they were measured."""
+N_LEVELS = 200
+"""New levels that are measured, if none are given."""
+N_TRAIN = 400
+"""New levels on which probes are fitted, if none are given."""
+
+
 def measure(what: str, arguments: argparse.Namespace) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The table and the result of one of "play", "probe" and "intervene".
+    """The table and the result of one of "play", "probe", "intervene" and "emergence".
 
     Args:
         what: Which of them.
-        arguments: The options of the command.
+        arguments: The options of the command; a limit of None becomes the agent's own.
 
     Raises:
         LevelError: If a level is malformed; line and column are named.
@@ -37,13 +48,18 @@ def measure(what: str, arguments: argparse.Namespace) -> tuple[pd.DataFrame, dic
         ValueError: If the levels are not of the agent's size.
     """
     agent = load_agent(arguments.agent)
-    levels = _levels(arguments.levels, agent, arguments.n_levels)
+    if arguments.limit is None:
+        arguments.limit = _own_limit(arguments.agent)
+    measures = {"play": _play, "probe": _probe, "intervene": _intervene, "emergence": _emergence}
+    about = {"agent": arguments.agent, "limit": arguments.limit, "seed": arguments.seed}
+    if what == "intervene" and arguments.levels is None:
+        table, result = _intervene(agent, None, arguments)
+        return table, about | result
+    levels = _levels(arguments.levels, agent, arguments)
     if arguments.check:
         _check_solvable(levels)
-    measures = {"play": _play, "probe": _probe, "intervene": _intervene}
-    about = {"agent": arguments.agent, "n_levels": len(levels), "limit": arguments.limit}
     table, result = measures[what](agent, levels, arguments)
-    return table, about | result
+    return table, about | {"n_levels": len(levels)} | result
 
 
 def _play(
@@ -59,24 +75,81 @@ def _probe(
     agent: Drc, levels: Levels, arguments: argparse.Namespace
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Macro F1 of probes on the given levels, beside their controls."""
-    reading = _read(agent, levels, arguments, ReadingConfig())
-    return reading.to_frame(), reading.to_dict()
+    reading = _read(agent, levels, arguments, ReadingConfig(seed=arguments.seed))
+    about = {"solved_only": arguments.solved_only}
+    return reading.to_frame(), about | reading.to_dict()
 
 
 def _intervene(
-    agent: Drc, levels: Levels, arguments: argparse.Namespace
+    agent: Drc, levels: Levels | None, arguments: argparse.Namespace
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Share of levels solved the long way, by layer, part and coefficient."""
-    shortcuts = find_shortcuts(levels, arguments.mover)
+    shortcuts = _shortcuts(agent, levels, arguments)
     config = ReadingConfig(
-        concepts=(shortcuts.concept,), kernels=(1,), observation_kernels=(1,), n_untrained=0
+        concepts=(shortcuts.concept,),
+        kernels=(1,),
+        observation_kernels=(1,),
+        n_untrained=0,
+        seed=arguments.seed,
     )
-    probes = _read(agent, levels, arguments, config).probes(shortcuts.concept)
-    steering = SteeringConfig(limit=arguments.limit, seed=arguments.seed)
+    reading = _read(agent, shortcuts.levels, arguments, config)
+    steering = SteeringConfig(
+        coefficients=tuple(arguments.coefficients),
+        n_directed=arguments.n_directed,
+        n_random=arguments.n_random,
+        limit=arguments.limit,
+        seed=arguments.seed,
+    )
+    probes = reading.probes(shortcuts.concept)
     result = measure_steering(agent, shortcuts, probes, config=steering, progress=True)
     frame = result.to_frame()
     rows = frame.replace({np.nan: None}).to_dict("records")
-    return frame, {"n_with_two_ways": len(shortcuts), "interventions": rows}
+    about = {"mover": shortcuts.mover, "n_with_two_ways": len(shortcuts)}
+    return frame, about | {"interventions": rows, "above_random": _above_random(result)}
+
+
+def _emergence(
+    agent: Drc, levels: Levels, arguments: argparse.Namespace
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Solve rate, what thinking gains, and probes along the snapshots of training."""
+    snapshots = {
+        transitions: load_agent(arguments.agent, transitions=transitions)
+        for transitions in load_agent_info(arguments.agent).snapshots
+    }
+    config = ReadingConfig(
+        kernels=(1,), observation_kernels=(1,), n_untrained=0, seed=arguments.seed
+    )
+    frame = measure_emergence(
+        snapshots,
+        _train_levels(agent, levels, arguments),
+        levels,
+        config=config,
+        think_steps=max(arguments.think),
+        limit=arguments.limit,
+        progress=True,
+    )
+    return frame, {"think_steps": max(arguments.think), "emergence": frame.to_dict("records")}
+
+
+def _above_random(result: SteeringResult) -> list[dict[str, Any]]:
+    """The probe's vectors against random ones of their norm, paired over levels."""
+    rows = []
+    for row in result.rows:
+        if row.layer is None or row.vector != "probe":
+            continue
+        place = {"layer": row.layer, "part": row.part, "coefficient": row.coefficient}
+        gain = result.above_random(**place)
+        rows.append({**place, "value": gain.value, "low": gain.low, "high": gain.high})
+    return rows
+
+
+def _shortcuts(agent: Drc, levels: Levels | None, arguments: argparse.Namespace) -> Shortcuts:
+    """Those of the given levels that have two ways, or new ones."""
+    if levels is not None:
+        return find_shortcuts(levels, arguments.mover)
+    shape = GenerationConfig(size=agent.config.size)
+    n_levels = arguments.n_levels or N_LEVELS
+    return generate_shortcuts(n_levels, arguments.mover, config=shape, seed=arguments.seed)
 
 
 def _read(
@@ -86,17 +159,28 @@ def _read(
     config: ReadingConfig,
 ) -> PlanReading:
     """Probes fitted to episodes on other levels than the given ones."""
-    if arguments.train is not None:
-        train = _levels(arguments.train, agent, None)
-    else:
-        shape = GenerationConfig(size=levels.size, n_boxes=int(levels.n_boxes[0]))
-        train = generate_levels(400, config=shape, seed=arguments.seed)
+    train = _train_levels(agent, levels, arguments)
     episodes = [play_episodes(agent, part, limit=arguments.limit) for part in (train, levels)]
+    if arguments.solved_only:
+        episodes = [part[part.solved] for part in episodes]
     return read_plans(agent, *episodes, config=config, progress=True)
 
 
-def _levels(path: Path, agent: Drc, limit: int | None) -> Levels:
-    """Levels of the agent's size."""
+def _train_levels(agent: Drc, levels: Levels, arguments: argparse.Namespace) -> Levels:
+    """The levels to fit to: those that were named, or new ones like the given."""
+    if arguments.train is not None:
+        return _levels(arguments.train, agent, None)
+    shape = GenerationConfig(size=levels.size, n_boxes=int(levels.n_boxes[0]))
+    return generate_levels(N_TRAIN, config=shape, seed=derive(arguments.seed, "train"))
+
+
+def _levels(path: Path | None, agent: Drc, arguments: argparse.Namespace | None) -> Levels:
+    """Levels of the agent's size, new ones without a path."""
+    limit = None if arguments is None else arguments.n_levels
+    if path is None:
+        seed = 0 if arguments is None else arguments.seed
+        shape = GenerationConfig(size=agent.config.size)
+        return generate_levels(limit or N_LEVELS, config=shape, seed=derive(seed, "test"))
     levels = load_levels(path, limit=limit)
     if levels.size != agent.config.size:
         raise ValueError(
@@ -104,6 +188,11 @@ def _levels(path: Path, agent: Drc, limit: int | None) -> Levels:
             f"{agent.config.size}"
         )
     return levels
+
+
+def _own_limit(agent: str) -> int:
+    """The limit with which the agent's solve rate was measured."""
+    return load_agent_info(agent).training.get("solve_rate", {}).get("limit", DEFAULT_LIMIT)
 
 
 def _check_solvable(levels: Levels) -> None:
