@@ -26,7 +26,6 @@ from probes.planning import (
     read_plans,
 )
 
-
 DEFAULT_LIMIT = 115
 """Steps within which to solve, for agents that do not say with which they were measured."""
 N_LEVELS = 200
