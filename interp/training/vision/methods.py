@@ -1,0 +1,104 @@
+"""The methods that are compared: a change of the weights, a loss, or both.
+
+Strengths fit networks of about 10,000 weights, which are far fewer than the authors'; `METHODS`
+says what differs from the paper.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from interp.training.vision import losses, transforms
+from interp.training.vision.networks import Networks
+from interp.training.vision.tasks import Task
+from interp.training.vision.training import (
+    Loss,
+    Schedules,
+    Trained,
+    cross_entropy_on_retain,
+    decayed,
+    train_to_forget,
+)
+
+Transform = Callable[..., Networks]
+"""From networks, task and `seeds=` to changed networks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One way to forget."""
+
+    name: str
+    """What it is called."""
+    loss: Loss = cross_entropy_on_retain
+    """Minimized in passes over the retained images."""
+    forget_pass: Loss | None = None
+    """Minimized in a pass over the forgotten images before each of those."""
+    transform: Transform | None = None
+    """Change of the weights before training."""
+    weight_space: bool = False
+    """Whether it is made to move the weights away, rather than to change the outputs."""
+    after: str | None = None
+    """Method from whose networks it begins."""
+
+
+METHODS = (
+    Method(name="fine-tuning with decay", loss=decayed(cross_entropy_on_retain, 1e-3)),
+    Method(name="NegGrad+", forget_pass=losses.ascent_on_forget),
+    Method(name="random relabel", loss=losses.random_relabel),
+    Method(name="SCRUB", loss=losses.scrub_on_retain, forget_pass=losses.depart_on_forget),
+    Method(name="circuit breakers", loss=losses.circuit_breaker),
+    Method(name="SSD", transform=transforms.dampen),
+    Method(name="L1-sparse", loss=losses.l1_sparse),
+    Method(name="TAR", loss=losses.tamper_resistant, after="circuit breakers"),
+    Method(
+        name="weight distortion",
+        transform=partial(transforms.distort, scale=0.06),
+        weight_space=True,
+    ),
+    Method(name="weight attenuation", transform=transforms.attenuate, weight_space=True),
+    Method(name="weight dropout", transform=transforms.drop, weight_space=True),
+    Method(name="weight distance", loss=losses.keep_distance, weight_space=True),
+    Method(name="CBFT", loss=partial(losses.disconnect, strength=0.1), weight_space=True),
+)
+"""The table of the paper."""
+
+
+def unlearn(
+    networks: Networks,
+    task: Task,
+    method: Method,
+    *,
+    how: Schedules,
+    begin: Networks | None = None,
+    seeds: Sequence[int],
+) -> Trained:
+    """Make each network forget; the given networks stay as they are.
+
+    Args:
+        networks: Networks that were trained on everything.
+        task: What each run forgets.
+        method: How.
+        how: How long and how fast.
+        begin: Where to begin, for a method that comes after another one.
+        seeds: Seed of each run.
+
+    Raises:
+        ValueError: If the method comes after another one and `begin` is missing.
+    """
+    if method.after is not None and begin is None:
+        raise ValueError(
+            f"{method.name} begins from networks of {method.after!r}: pass them as begin"
+        )
+    first = networks if begin is None else begin
+    if method.transform is not None:
+        first = method.transform(first, task, seeds=seeds)
+    return train_to_forget(
+        first,
+        task,
+        how,
+        loss=method.loss,
+        forget_pass=method.forget_pass,
+        start=networks,
+        seeds=seeds,
+    )
