@@ -41,7 +41,7 @@ class Injection:
     text: str
     """What it says."""
     after: int = 2
-    """Steps before it comes."""
+    """Steps before it comes; it comes earlier if nobody has anything to read."""
     candidates: tuple[str, ...] = ()
     """Who may get it; one of them is drawn."""
     sender: str = "outside"
@@ -165,6 +165,7 @@ class _Run:
         self.seed, self.recorded, self.file = int(config["seed"]), recorded, file
         self.letters: list[Letter] = []
         self.steps: list[Step] = []
+        self.injected: set[int] = set()
         self.minds = {
             player.name: Mind(
                 player=player,
@@ -198,8 +199,11 @@ class _Run:
         )
 
     def _inject(self) -> None:
+        """Send what comes from outside now: its time has come, or nobody has anything to read."""
+        idle = not any(mind.queue for mind in self.minds.values())
         for place, one in enumerate(self.arena.injections):
-            if one.after == len(self.steps):
+            if place not in self.injected and (idle or len(self.steps) >= one.after):
+                self.injected.add(place)
                 names = one.candidates or tuple(self.minds)
                 to = names[derive(self.seed, "injection", place) % len(names)]
                 self._send(one.sender, to, one.text, hop=0)

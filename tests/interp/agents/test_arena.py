@@ -64,15 +64,15 @@ def test_backend_that_dies_ends_with_the_transcript_and_the_run_goes_on(tmp_path
             raise BackendError("the server is gone")
         return chatter(messages, seed)
 
-    whole = run_arena(world, Scripted(reply=chatter), seed=5)
+    whole = run_arena(world, Scripted(reply=chatter), seed=9)
     assert len(whole.steps) > 5
     path = tmp_path / "dead.jsonl"
-    dead = run_arena(world, Scripted(reply=dying), seed=5, path=path)
+    dead = run_arena(world, Scripted(reply=dying), seed=9, path=path)
     assert dead.ending == "back end failed: the server is gone"
     assert Transcript.load(path).steps == whole.steps[:3]
     calls.clear()
     resumed = run_arena(
-        world, Scripted(reply=chatter), seed=5, recorded=Transcript.load(path).steps
+        world, Scripted(reply=chatter), seed=9, recorded=Transcript.load(path).steps
     )
     assert resumed == whole
 
