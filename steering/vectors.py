@@ -5,7 +5,6 @@ which it was found. `vector.applied(model)` is the `with` block in which it stee
 nothing about whether it steers: that is what `steering.coherence` and `steering.sweeps` measure.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
@@ -15,13 +14,11 @@ from typing import Any, Literal
 import pandas as pd
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from interp.core.directions import Direction
 from interp.core.errors import ModelMismatchError
-from interp.core.files import write_atomically
+from interp.core.files import load_tensors, save_tensors
 from interp.core.hooks import Hookable
 from interp.core.model import HookedModel
 from interp.core.origin import Origin
@@ -273,8 +270,8 @@ class SteeringVector:
             "origin": None if self.origin is None else asdict(self.origin),
             "provenance": dict(self.provenance),
         }
-        tensors = {f"layer.{k}": v.detach().contiguous() for k, v in self.values.items()}
-        return write_atomically(path, save(tensors, metadata={"hookscope": json.dumps(header)}))
+        tensors = {f"layer.{k}": v.detach() for k, v in self.values.items()}
+        return save_tensors(path, tensors, header)
 
     @classmethod
     def load(cls, path: str | Path, *, origin: Origin | None = None) -> "SteeringVector":
@@ -288,11 +285,8 @@ class SteeringVector:
             ValueError: If the file holds something else.
             ModelMismatchError: If it was made with another model than `origin`.
         """
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("hookscope", "{}"))
-            if header.get("schema") != _SCHEMA:
-                raise ValueError(f"{path} has schema {header.get('schema')!r}: needed {_SCHEMA!r}")
-            values = {layer: file.get_tensor(f"layer.{layer}") for layer in header["layers"]}
+        tensors, header = load_tensors(path, schema=_SCHEMA)
+        values = {layer: tensors[f"layer.{layer}"] for layer in header["layers"]}
         made_with = None if header["origin"] is None else Origin(**header["origin"])
         if origin is not None and made_with is not None:
             made_with.check(origin, f"steering vector {Path(path).name}")
