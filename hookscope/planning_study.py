@@ -12,11 +12,10 @@ from interp.planning.agents import load_agent, load_agent_info
 from interp.planning.drc import Drc
 from interp.planning.generation import GenerationConfig, generate_levels
 from interp.planning.levels import Levels, load_levels
-from interp.planning.rollouts import play_episodes
+from interp.planning.rollouts import Episodes, play_episodes
 from interp.planning.shortcuts import Shortcuts, find_shortcuts, generate_shortcuts
 from interp.planning.solver import UnsolvableError, solve_optimally
 from probes.planning import (
-    PlanReading,
     ReadingConfig,
     SteeringConfig,
     SteeringResult,
@@ -28,6 +27,8 @@ from probes.planning import (
 
 DEFAULT_LIMIT = 115
 """Steps within which to solve, for agents that do not say with which they were measured."""
+ALL, SOLVED = "all_episodes", "solved_episodes"
+"""Names of the two readings of "probe"."""
 N_LEVELS = 200
 """New levels that are measured, if none are given."""
 N_TRAIN = 400
@@ -73,10 +74,24 @@ def _play(
 def _probe(
     agent: Drc, levels: Levels, arguments: argparse.Namespace
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Macro F1 of probes on the given levels, beside their controls."""
-    reading = _read(agent, levels, arguments, ReadingConfig(seed=arguments.seed))
-    about = {"solved_only": arguments.solved_only}
-    return reading.to_frame(), about | reading.to_dict()
+    """Macro F1 of probes on the given levels, beside their controls.
+
+    Once on all episodes and once on solved ones: what is not solved is aimless walking to a good
+    part, which no state can tell in advance.
+    """
+    config = ReadingConfig(seed=arguments.seed)
+    train, test = _episodes(agent, levels, arguments)
+    readings = {ALL: read_plans(agent, train, test, config=config, progress=True)}
+    if train.solved.any() and test.solved.any():
+        parts = (part[part.solved] for part in (train, test))
+        readings[SOLVED] = read_plans(agent, *parts, config=config, progress=True)
+    frames = [reading.to_frame().assign(episodes=name) for name, reading in readings.items()]
+    table = pd.concat(frames, ignore_index=True)
+    rates = {
+        "solve_rate": float(test.solved.mean()),
+        "solve_rate_train": float(train.solved.mean()),
+    }
+    return table, rates | {name: reading.to_dict() for name, reading in readings.items()}
 
 
 def _intervene(
@@ -91,7 +106,7 @@ def _intervene(
         n_untrained=0,
         seed=arguments.seed,
     )
-    reading = _read(agent, shortcuts.levels, arguments, config)
+    reading = read_plans(agent, *_episodes(agent, shortcuts.levels, arguments), config=config)
     steering = SteeringConfig(
         coefficients=tuple(arguments.coefficients),
         n_directed=arguments.n_directed,
@@ -151,18 +166,13 @@ def _shortcuts(agent: Drc, levels: Levels | None, arguments: argparse.Namespace)
     return generate_shortcuts(n_levels, arguments.mover, config=shape, seed=arguments.seed)
 
 
-def _read(
-    agent: Drc,
-    levels: Levels,
-    arguments: argparse.Namespace,
-    config: ReadingConfig,
-) -> PlanReading:
-    """Probes fitted to episodes on other levels than the given ones."""
+def _episodes(
+    agent: Drc, levels: Levels, arguments: argparse.Namespace
+) -> tuple[Episodes, Episodes]:
+    """Episodes to fit to, on other levels than the given ones, and those on the given."""
     train = _train_levels(agent, levels, arguments)
-    episodes = [play_episodes(agent, part, limit=arguments.limit) for part in (train, levels)]
-    if arguments.solved_only:
-        episodes = [part[part.solved] for part in episodes]
-    return read_plans(agent, *episodes, config=config, progress=True)
+    first, second = (play_episodes(agent, part, limit=arguments.limit) for part in (train, levels))
+    return first, second
 
 
 def _train_levels(agent: Drc, levels: Levels, arguments: argparse.Namespace) -> Levels:

@@ -28,9 +28,6 @@ def add(commands: Commands) -> None:
         "--train", type=Path, metavar="PATH", help="levels to fit probes to (else new ones)"
     )
     parser.add_argument(
-        "--solved-only", action="store_true", help="fit and score probes on solved episodes only"
-    )
-    parser.add_argument(
         "--mover", choices=["agent", "box"], default="agent", help="whose way to change"
     )
     parser.add_argument(

@@ -45,7 +45,7 @@ def test_play_gives_solve_rates_with_intervals(folder, capsys) -> None:
 def test_probe_stands_beside_its_controls(folder) -> None:
     status, result = call(folder, "probe", "--train", str(folder / "train.txt"), "--n-levels", "6")
     assert status == 0
-    subjects = {row["subject"] for row in result["probes"]}
+    subjects = {row["subject"] for row in result["all_episodes"]["probes"]}
     assert {"layer 0", "observation", "untrained 0", "shuffled labels"} <= subjects
 
 
@@ -73,3 +73,31 @@ def test_bad_levels_are_named(text: str, message: str, folder, capsys) -> None:
     status, _ = call(folder, "play", "--check", levels="bad.txt")
     assert status == (2 if message else 0)
     assert message in capsys.readouterr().err
+
+
+def test_without_levels_new_ones_of_the_agents_size_are_made(folder) -> None:
+    result = folder / "new.json"
+    options = ["--agent", str(folder / "agent"), "--n-levels", "3", "--limit", "2"]
+    assert main(["planning", "play", *options, "--think", "0", "--json", str(result)]) == 0
+    assert json.loads(result.read_text())["n_levels"] == 3
+
+
+def test_the_limit_is_the_agents_own_unless_given(folder) -> None:
+    info = json.loads((folder / "agent" / "info.json").read_text())
+    limited = info | {"training": {"solve_rate": {"limit": 3}}}
+    (folder / "limited").mkdir()
+    (folder / "limited" / "info.json").write_text(json.dumps(limited))
+    weights = "000000000000.safetensors"
+    (folder / "limited" / weights).write_bytes((folder / "agent" / weights).read_bytes())
+    result = folder / "own.json"
+    paths = ["--levels", str(folder / "levels.txt"), "--agent", str(folder / "limited")]
+    assert main(["planning", "play", *paths, "--think", "0", "--json", str(result)]) == 0
+    assert json.loads(result.read_text())["limit"] == 3
+
+
+def test_emergence_follows_the_snapshots(folder) -> None:
+    options = ("--train", str(folder / "train.txt"), "--think", "0", "1", "--n-levels", "6")
+    status, result = call(folder, "emergence", *options)
+    assert status == 0
+    assert {row["transitions"] for row in result["emergence"]} == {0}
+    assert {row["concept"] for row in result["emergence"]} == {"agent_approach", "box_push"}
