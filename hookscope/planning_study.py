@@ -83,7 +83,7 @@ def _probe(
     train, test = _episodes(agent, levels, arguments)
     readings = {ALL: read_plans(agent, train, test, config=config, progress=True)}
     if train.solved.any() and test.solved.any():
-        parts = (part[part.solved] for part in (train, test))
+        parts = map(_solved, (train, test))
         readings[SOLVED] = read_plans(agent, *parts, config=config, progress=True)
     frames = [reading.to_frame().assign(episodes=name) for name, reading in readings.items()]
     table = pd.concat(frames, ignore_index=True)
@@ -97,7 +97,11 @@ def _probe(
 def _intervene(
     agent: Drc, levels: Levels | None, arguments: argparse.Namespace
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Share of levels solved the long way, by layer, part and coefficient."""
+    """Share of levels solved the long way, by layer, part and coefficient.
+
+    The probes whose vectors are added are fitted to solved episodes: the others have no plan that
+    was carried out.
+    """
     shortcuts = _shortcuts(agent, levels, arguments)
     config = ReadingConfig(
         concepts=(shortcuts.concept,),
@@ -106,7 +110,8 @@ def _intervene(
         n_untrained=0,
         seed=arguments.seed,
     )
-    reading = read_plans(agent, *_episodes(agent, shortcuts.levels, arguments), config=config)
+    episodes = _episodes(agent, shortcuts.levels, arguments)
+    reading = read_plans(agent, *map(_solved, episodes), config=config)
     steering = SteeringConfig(
         coefficients=tuple(arguments.coefficients),
         n_directed=arguments.n_directed,
@@ -173,6 +178,11 @@ def _episodes(
     train = _train_levels(agent, levels, arguments)
     first, second = (play_episodes(agent, part, limit=arguments.limit) for part in (train, levels))
     return first, second
+
+
+def _solved(episodes: Episodes) -> Episodes:
+    """The episodes that were solved; all if none was."""
+    return episodes[episodes.solved] if episodes.solved.any() else episodes
 
 
 def _train_levels(agent: Drc, levels: Levels, arguments: argparse.Namespace) -> Levels:
