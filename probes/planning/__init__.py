@@ -17,6 +17,7 @@ from probes.planning.interventions import (
     SteeringConfig,
     SteeringResult,
     measure_steering,
+    plot_steering,
     probe_vectors,
     random_vectors,
     steer_along,
@@ -32,7 +33,12 @@ from probes.planning.published import (
 from probes.planning.reading import PlanReading, ProbedState, ReadingConfig, decode, read_plans
 from probes.planning.scores import PlanScore, compare_plans, score_plan
 from probes.planning.spatial import SpatialProbe
-from probes.planning.thinking import ThinkingResult, measure_emergence, measure_thinking
+from probes.planning.thinking import (
+    ThinkingResult,
+    measure_emergence,
+    measure_thinking,
+    plot_emergence,
+)
 
 __all__ = [
     "Motif",
@@ -54,6 +60,8 @@ __all__ = [
     "measure_formation",
     "measure_steering",
     "measure_thinking",
+    "plot_emergence",
+    "plot_steering",
     "probe_vectors",
     "published_emergence",
     "published_formation",

@@ -126,29 +126,38 @@ class SteeringResult:
 
     def plot(self, *, part: str = "both", **layout: Any) -> viz.Figure:
         """Success over coefficients, one line for each layer and the random vectors in gray."""
-        chosen = [row for row in self.rows if row.part == part]
-        lines: dict[str, viz.Curve] = {}
-        for layer, vector in dict.fromkeys((row.layer, row.vector) for row in chosen):
-            own = [row for row in chosen if (row.layer, row.vector) == (layer, vector)]
-            own.sort(key=lambda row: row.coefficient)
-            ends = [wilson_interval(float(row.success.sum()), len(row.success)) for row in own]
-            lines[f"layer {layer}, {vector}"] = viz.Curve(
-                x=[row.coefficient for row in own],
-                y=[float(row.success.mean()) for row in own],
-                low=[low for low, _ in ends],
-                high=[high for _, high in ends],
-                control=vector == RANDOM,
-            )
-        nothing = next(row for row in self.rows if row.vector == NOTHING)
-        return viz.curves(
-            lines,
-            title=f"The long way of the {self.mover}: vectors on {part} of the plan",
-            x_title="coefficient",
-            y_title="share of levels solved the long way",
-            references={"no intervention": float(nothing.success.mean())},
-            log_x=True,
-            **layout,
+        return plot_steering(self.to_frame(), part=part, **layout)
+
+
+def plot_steering(frame: pd.DataFrame, *, part: str = "both", **layout: Any) -> viz.Figure:
+    """Success over coefficients, one line for each layer and the random vectors in gray.
+
+    Args:
+        frame: As `SteeringResult.to_frame` gives it.
+        part: One of `PARTS`.
+        **layout: For `Figure.update_layout`, applied last.
+    """
+    chosen = frame[frame["part"] == part].sort_values("coefficient")
+    lines = {
+        f"layer {int(layer)}, {vector}": viz.Curve(
+            x=own["coefficient"],
+            y=own["success"],
+            low=own["low"],
+            high=own["high"],
+            control=vector == RANDOM,
         )
+        for (layer, vector), own in chosen.groupby(["layer", "vector"])
+    }
+    nothing = frame.loc[frame["part"] == NOTHING, "success"].iloc[0]
+    return viz.curves(
+        lines,
+        title=f"The long way of the {frame['mover'].iloc[0]}: vectors on {part} of the plan",
+        x_title="coefficient",
+        y_title="share of levels solved the long way",
+        references={"no intervention": float(nothing)},
+        log_x=True,
+        **layout,
+    )
 
 
 def measure_steering(

@@ -147,3 +147,36 @@ def measure_emergence(
                 }
             )
     return pd.DataFrame(rows)
+
+
+def plot_emergence(frame: pd.DataFrame, *, concept: str = "box_push", **layout: Any) -> viz.Figure:
+    """Probes, solve rate and the gain by thinking along training.
+
+    Args:
+        frame: As `measure_emergence` gives it.
+        concept: Whose probes.
+        **layout: For `Figure.update_layout`, applied last.
+    """
+    own = frame[frame["concept"] == concept].sort_values("transitions")
+    lines = {
+        f"macro F1, layer {layer}": viz.Curve(
+            x=part["transitions"], y=part["macro_f1"], low=part["low"], high=part["high"]
+        )
+        for layer, part in own.groupby("layer")
+    }
+    once = own[own["layer"] == own["layer"].min()]
+    lines["levels solved"] = viz.Curve(x=once["transitions"], y=once["solve_rate"], emphasis=True)
+    lines["gain by thinking"] = viz.Curve(
+        x=once["transitions"],
+        y=once["thinking_gain"],
+        low=once["gain_low"],
+        high=once["gain_high"],
+        dash="dash",
+    )
+    return viz.curves(
+        lines,
+        title=f"{concept.replace('_', ' ')} over training: read, solved, gained by thinking",
+        x_title="transitions",
+        y_title="macro F1, share of levels",
+        **layout,
+    )

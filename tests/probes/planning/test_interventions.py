@@ -19,7 +19,7 @@ from probes.planning.interventions import (
 )
 from probes.planning.reading import ReadingConfig
 from probes.planning.spatial import SpatialProbe
-from probes.planning.thinking import measure_emergence, measure_thinking
+from probes.planning.thinking import measure_emergence, measure_thinking, plot_emergence
 
 LEVEL = parse_levels(
     """
@@ -156,6 +156,8 @@ def test_emergence_has_a_row_for_each_snapshot_and_layer(untrained, small_levels
     )
     assert frame["transitions"].tolist() == [0, 0, 10, 10]
     assert frame["layer"].tolist() == [0, 1, 0, 1]
+    lines = {trace.name for trace in plot_emergence(frame, concept=frame["concept"][0]).data}
+    assert {"macro F1, layer 0", "macro F1, layer 1", "levels solved"} <= lines
 
 
 def test_a_solved_level_counts_only_without_the_checkpoint(follower, shortcuts) -> None:
