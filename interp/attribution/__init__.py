@@ -23,6 +23,7 @@ from interp.attribution.metrics import (
     continuation_logprob,
     kl_from_clean,
     logit_diff,
+    token_mass,
 )
 from interp.attribution.neuron_groups import (
     GROUPS,
@@ -37,6 +38,7 @@ from interp.attribution.neurons import (
     Alignment,
     ablate_neurons,
     align,
+    align_vectors,
     mean_activations,
     value_tokens,
     value_vectors,
@@ -61,6 +63,7 @@ __all__ = [
     "PatchingResult",
     "ablate_neurons",
     "align",
+    "align_vectors",
     "answer_probability",
     "attribute_attention",
     "attribute_cells",
@@ -81,6 +84,7 @@ __all__ = [
     "patch_sweep",
     "reduction_shares",
     "same_texts",
+    "token_mass",
     "value_tokens",
     "value_vectors",
     "verify",

@@ -91,6 +91,19 @@ def continuation_logprob(pairs: Pairs, n_tokens: int) -> Metric:
     return Metric(name="log-probability [nat]", score=score, n_kept=n_tokens + 1)
 
 
+def token_mass(ids: Int[np.ndarray, " token"]) -> Metric:
+    """Probability that the next token is one of these, such as the tokens of toxic words.
+
+    Args:
+        ids: Token ids.
+    """
+    wanted = torch.from_numpy(ids)
+    return Metric(
+        name="probability of the tokens",
+        score=lambda logits, rows: logits[:, -1].softmax(-1)[:, wanted].sum(-1),
+    )
+
+
 def kl_from(logprobs: Float[Tensor, "pair d_vocab"]) -> Metric:
     """Divergence, in nats, of the next token's distribution from a given one.
 

@@ -147,6 +147,27 @@ class NeuronChange:
             projection_after=self.projection_before,
         )
 
+    def along(self, before: Alignment, after: Alignment) -> "NeuronChange":
+        """The same activations along another direction.
+
+        Args:
+            before: The first model's value vectors and the direction, as `align` gives it.
+            after: The second model's.
+
+        Raises:
+            ValueError: If they are of other layers.
+        """
+        if not self.layers == before.layers == after.layers:
+            raise ValueError(
+                f"layers are {self.layers}, but the alignments' {before.layers} and {after.layers}"
+            )
+        return replace(
+            self,
+            projection_before=before.projection,
+            projection_after=after.projection,
+            cosine=before.cosine,
+        )
+
     def cells(self, neurons: Bool[np.ndarray, "layer neuron"]) -> tuple[Cell, ...]:
         """Chosen neurons as cells, one for each layer, for `patch_groups`."""
         return tuple(

@@ -79,21 +79,41 @@ def align(
     Raises:
         ValueError: If the direction has another width than the residual stream.
     """
-    vector = direction.vector if isinstance(direction, Direction) else direction
-    if vector.shape != (model.d_model,):
-        raise ValueError(
-            f"direction has shape {tuple(vector.shape)}, but the residual stream has width "
-            f"{model.d_model}"
-        )
-    unit = (vector / vector.norm()).to(model.device, torch.float32)
     chosen = tuple(range(model.n_layers) if layers is None else layers)
-    projections, cosines = [], []
-    for layer in chosen:
-        vectors = value_vectors(model, layer)
-        along = vectors @ unit
-        projections.append(along.cpu().numpy())
-        cosines.append((along / vectors.norm(dim=1).clamp(min=1e-12)).cpu().numpy())
-    return Alignment(layers=chosen, projection=np.stack(projections), cosine=np.stack(cosines))
+    return align_vectors([value_vectors(model, layer) for layer in chosen], direction, chosen)
+
+
+def align_vectors(
+    vectors: Sequence[Float[Tensor, "neuron d_model"]],
+    direction: Direction | Float[Tensor, " feature"],
+    layers: Sequence[int] | None = None,
+) -> Alignment:
+    """The same for value vectors that are known, as when many directions are compared.
+
+    Args:
+        vectors: What `value_vectors` gives, for each layer.
+        direction: Of the residual stream; its length does not matter.
+        layers: Which layers these are; from 0 on by default.
+
+    Raises:
+        ValueError: If the direction has another width than the residual stream.
+    """
+    vector = direction.vector if isinstance(direction, Direction) else direction
+    width = vectors[0].shape[1]
+    if vector.shape != (width,):
+        raise ValueError(
+            f"direction has shape {tuple(vector.shape)}, but the residual stream has width {width}"
+        )
+    unit = (vector / vector.norm()).to(vectors[0])
+    along = [side @ unit for side in vectors]
+    cosines = [
+        a / side.norm(dim=1).clamp(min=1e-12) for a, side in zip(along, vectors, strict=True)
+    ]
+    return Alignment(
+        layers=tuple(range(len(vectors)) if layers is None else layers),
+        projection=torch.stack(along).cpu().numpy(),
+        cosine=torch.stack(cosines).cpu().numpy(),
+    )
 
 
 def mean_activations(

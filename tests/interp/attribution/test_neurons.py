@@ -13,6 +13,7 @@ from interp.attribution import (
     NeuronChange,
     ablate_neurons,
     align,
+    align_vectors,
     attribute_change,
     edited_activations,
     group_changes,
@@ -126,6 +127,22 @@ def test_neurons_that_changed_are_found(llama: HookedModel, direction: Direction
     same = attribute_change(llama, llama, direction, TEXTS)
     np.testing.assert_array_equal(same.reduction, 0)
     assert np.isnan(same.groups().balance)
+
+
+def test_a_change_is_read_along_other_directions_without_a_run(
+    llama: HookedModel, direction: Direction
+) -> None:
+    tuned = tuned_twin(llama, 2, [5, 9], 0.2)
+    change = attribute_change(llama, tuned, direction, TEXTS)
+    other = Direction(vector=direction.vector.flip(0), layer=2)
+    expected = attribute_change(llama, tuned, other, TEXTS)
+    found = change.along(align(llama, other), align(tuned, other))
+    np.testing.assert_array_equal(found.reduction, expected.reduction)
+    np.testing.assert_array_equal(found.cosine, expected.cosine)
+    vectors = [value_vectors(llama, layer) for layer in range(3)]
+    np.testing.assert_array_equal(align_vectors(vectors, other).cosine, found.cosine)
+    with pytest.raises(ValueError, match=r"layers are \(0, 1, 2\), but the alignments' \(1,\)"):
+        change.along(*[align(llama, other, layers=[1])] * 2)
 
 
 def test_padding_and_batches_do_not_matter(llama: HookedModel, direction: Direction) -> None:

@@ -23,6 +23,7 @@ from interp.attribution import (
     patch_groups,
     patch_sweep,
     same_texts,
+    token_mass,
 )
 
 CLEAN = [f"the capital of land{k} is" for k in range(8)]
@@ -401,3 +402,12 @@ def test_frames_and_figures_say_what_was_patched(head_model: HookedModel) -> Non
     )
     with pytest.raises(ValueError, match="do not fill one matrix"):
         mixed.plot()
+
+
+def test_the_mass_of_tokens_is_the_sum_of_their_probabilities() -> None:
+    logits = torch.randn(3, 2, 7, generator=torch.Generator().manual_seed(0))
+    found = token_mass(np.array([1, 4])).score(logits, torch.arange(3))
+    expected = logits[:, -1].softmax(-1)
+    np.testing.assert_allclose(found, expected[:, 1] + expected[:, 4], rtol=1e-6)
+    whole = token_mass(np.arange(7)).score(logits, torch.arange(3))
+    np.testing.assert_allclose(whole, 1, rtol=1e-6)
