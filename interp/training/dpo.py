@@ -54,6 +54,8 @@ class DpoConfig:
     """Gradients longer than this are shortened."""
     lora_rank: int | None = None
     """Rank of the low-rank adapters on all linear maps of the blocks; `None` trains all weights."""
+    lora_targets: tuple[str, ...] | None = None
+    """Names of the maps that get adapters, such as `("gate_proj", "up_proj")`; `None` for all."""
     checkpoint_every: int = 25
     """Steps between checkpoints."""
 
@@ -64,6 +66,8 @@ class DpoConfig:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: needed more than 0")
         if self.lora_rank is not None and self.lora_rank < 1:
             raise ValueError(f"lora_rank is {self.lora_rank!r}: needed 1 or more, or None")
+        if self.lora_targets is not None and self.lora_rank is None:
+            raise ValueError(f"lora_targets is {self.lora_targets!r}, but there is no lora_rank")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +166,9 @@ def train_dpo(
         raise ValueError("no preferences: needed at least one")
     rows = [_encode(model, index, one) for index, one in enumerate(preferences)]
     reference = _reference(model, rows, config.batch_size)
-    module: Any = trainable(copy.deepcopy(model.module), config.lora_rank, seed)
+    module: Any = trainable(
+        copy.deepcopy(model.module), config.lora_rank, seed, targets=config.lora_targets
+    )
     weights = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=0.0)
     run = _Run(module, optimizer, weights, config)

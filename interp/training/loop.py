@@ -155,10 +155,18 @@ def nll(found: Predictions) -> Float[Tensor, ""]:
     return token_losses(found).sum() / found.counted.sum()
 
 
-def trainable(module: Any, lora_rank: int | None, seed: int) -> nn.Module:
+def trainable(
+    module: Any, lora_rank: int | None, seed: int, *, targets: Sequence[str] | None = None
+) -> nn.Module:
     """The module with the weights that are trained: all, or adapters on its linear maps.
 
     The module stays in eval mode, so that dropout does not make the loss noisy.
+
+    Args:
+        module: A Hugging Face model, which is changed.
+        lora_rank: Rank of the adapters; `None` trains all weights.
+        seed: Seed of the adapters.
+        targets: Names of the maps that get adapters; all but the unembedding by default.
     """
     if lora_rank is None:
         return module.requires_grad_(True)
@@ -168,7 +176,7 @@ def trainable(module: Any, lora_rank: int | None, seed: int) -> nn.Module:
         r=lora_rank,
         lora_alpha=2 * lora_rank,
         lora_dropout=0.0,
-        target_modules="all-linear",
+        target_modules="all-linear" if targets is None else list(targets),
         task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng(), warnings.catch_warnings():

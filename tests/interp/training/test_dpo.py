@@ -1,7 +1,9 @@
 """DPO: the formula, what it teaches a small model, and runs that are interrupted."""
 
+import copy
 import importlib.util
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +139,51 @@ def test_adapters_teach_the_preference_too(model: HookedModel) -> None:
     }
     assert changed
     assert all("proj" in name for name in changed)
+    few = replace(config, n_steps=2, lora_targets=("up_proj",))
+    part = train_dpo(model, PREFERENCES, config=few).model.module
+    for (name, old), new in zip(model.module.named_parameters(), part.parameters(), strict=True):
+        assert torch.equal(old, new) == ("up_proj" not in name)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("trl") is None,
+    reason="trl is not installed: pip install -c constraints.txt trl",
+)
+@pytest.mark.filterwarnings("ignore")  # of trl and of what it imports
+def test_the_loss_of_a_batch_is_that_of_trl(model: HookedModel, tmp_path: Path) -> None:
+    from datasets import Dataset
+    from trl import DPOConfig as TrlConfig
+    from trl import DPOTrainer
+
+    config = DpoConfig(learning_rate=1e-2, n_steps=2, warmup=0, beta=0.3)
+    ours = train_dpo(model, PREFERENCES, config=config).loss[1]
+    policy = train_dpo(model, PREFERENCES, config=replace(config, n_steps=1)).model
+    rows = [
+        {"prompt": p.prompt, "chosen": f" {p.chosen}", "rejected": f" {p.rejected}"}
+        for p in PREFERENCES
+    ]
+    settings = TrlConfig(
+        output_dir=str(tmp_path),
+        beta=0.3,
+        per_device_train_batch_size=len(rows),
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        report_to=[],
+        save_strategy="no",
+        dataset_num_proc=None,
+    )
+    trainer = DPOTrainer(
+        model=policy.module,
+        ref_model=copy.deepcopy(model.module),
+        args=settings,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=copy.deepcopy(model.tokenizer),
+    )
+    batch = next(iter(trainer.get_train_dataloader()))
+    theirs = float(trainer.compute_loss(trainer.model, batch).detach())
+    assert ours == pytest.approx(theirs, abs=1e-5)
+    assert abs(ours - math.log(2)) > 0.01
 
 
 def test_bad_input_is_refused(model: HookedModel) -> None:
@@ -146,6 +193,10 @@ def test_bad_input_is_refused(model: HookedModel) -> None:
         DpoConfig(beta=0.0)
     with pytest.raises(ValueError, match="lora_rank is 0"):
         DpoConfig(lora_rank=0)
+    with pytest.raises(
+        ValueError, match=r"lora_targets is \('up_proj',\), but there is no lora_rank"
+    ):
+        DpoConfig(lora_targets=("up_proj",))
     long = Preference(prompt="one " * 3000, chosen="red", rejected="blue")
     with pytest.raises(ValueError, match=r"longer than the context|preference 0 has"):
         train_dpo(model, [long])
