@@ -1,6 +1,7 @@
 """Which training examples change the distribution of what a model does.
 
-- `Problem`, `Queries`, `Training`, `train_ensemble`: the same model trained under many seeds.
+- `Problem`, `Queries`, `Training`, `train_ensemble`: the same model trained under many seeds;
+  `language_problem` is that of a language model's adapters.
 - `unrolled_reverse`, `unrolled_forward`: derivatives of whole training runs.
 - `influence_functions` with `solve_exact`, `solve_cg`, `solve_kronecker`: their limit.
 - `tracin`, `gradient_similarity`: baselines. All give `Scores`, which may also be imported.
@@ -27,6 +28,7 @@ from interp.influence.evaluation import (
 from interp.influence.gradients import gradient_similarity, tracin
 from interp.influence.influence_functions import influence_functions, solve_cg, solve_exact
 from interp.influence.kronecker import solve_kronecker
+from interp.influence.language import language_problem, text_losses
 from interp.influence.problem import PerExample, Problem, Queries
 from interp.influence.removal import (
     Detection,
@@ -64,6 +66,7 @@ __all__ = [
     "distributional_lds",
     "gradient_similarity",
     "influence_functions",
+    "language_problem",
     "leave_out",
     "leave_out_correlation",
     "linear_decay",
@@ -76,6 +79,7 @@ __all__ = [
     "solve_cg",
     "solve_exact",
     "solve_kronecker",
+    "text_losses",
     "tracin",
     "train_ensemble",
     "unrolled_forward",
