@@ -87,7 +87,7 @@ class LossMethod:
         found = task.gradient(lambda: self.forget(task, step))
         if self.retain is not None:
             kept = self.retain
-            found = combine((1, found), (self.alpha, task.gradient(lambda: kept(task, step))))
+            found = combine((1.0, found), (self.alpha, task.gradient(lambda: kept(task, step))))
         return adam(found, task)
 
 
@@ -228,7 +228,7 @@ class Mudman:
     """Step size of the adversary."""
     fork_every: int = 8
     """Steps after which the adversary begins anew at the model."""
-    alpha: float = 1.0
+    alpha: float = 0.01
     """Weight of the retain gradient, beside a unit step of unlearning."""
     n_steps: int = 10
     """Steps of a run."""
@@ -305,7 +305,7 @@ class Tar:
                     nll(output), list(task.weights.values()), retain_graph=True
                 )
                 found = task.gradient(lambda output=output: losses.negative_entropy(output))
-                total = found if total is None else combine((1, total), (1, found))
+                total = found if total is None else combine((1.0, total), (1.0, found))
                 for weight, part in zip(task.weights.values(), learn, strict=True):
                     weight.grad = part
                 optimizer.step()
@@ -324,7 +324,7 @@ class Cir:
     """Principal components taken out of the inputs of each weight, beside the mean."""
     n_outputs: int = 35
     """The same for the gradients of its outputs."""
-    alpha: float = 1.0
+    alpha: float = 1.5e-3
     """Weight of the gradient that retains hidden states, beside a unit step of unlearning."""
     n_steps: int = 10
     """Steps of a run."""
@@ -332,7 +332,7 @@ class Cir:
     def direction(self, task: Task, step: int) -> Gradients:
         """A unit step of unlearning, plus retaining the hidden states behind the last layer."""
         found = normalize(self._collapsed(task, step))
-        return combine((1, found), (self.alpha, task.gradient(lambda: self._retain(task, step))))
+        return combine((1.0, found), (self.alpha, task.gradient(lambda: self._retain(task, step))))
 
     def _loss(self, task: Task, step: int) -> Tensor:
         sites = [Site("mlp_out", layer) for layer in self.layers]

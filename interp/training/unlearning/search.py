@@ -165,7 +165,7 @@ class _Run:
                 torch.add(before[name], direction[name], alpha=-size / length, out=weight.data)
             return self._disruption.kl(model)
 
-        start = self.sizes[-1] if self.sizes and self.sizes[-1] > 0 else 0.1
+        start = self.sizes[-1] if self.sizes and self.sizes[-1] > 0 else 2e-3 * norm(before)
         current = self.kl[-1] if self.kl else 0.0
         size, kl = fit_size(divergence, limit, slack=slack, start=start, zero=current)
         if size == 0:

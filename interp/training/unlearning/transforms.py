@@ -29,7 +29,7 @@ def gradient(loss: Loss, weights: Mapping[str, nn.Parameter]) -> Gradients:
     """
     value = loss()
     if not bool(value.isfinite()):
-        raise FloatingPointError(f"the loss is {float(value)}")
+        raise FloatingPointError(f"the loss is {float(value.detach())}")
     found = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
     return {
         name: torch.zeros_like(weight) if part is None else part
@@ -123,7 +123,8 @@ def _components(matrix: Tensor, n: int, seed: int) -> tuple[Tensor, Tensor, Tens
         return left[:, :q], scale[:q], right[:q].mT
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # svd_lowrank draws from the global generator
-        return torch.svd_lowrank(matrix, q=q)
+        left, scale, right = torch.svd_lowrank(matrix, q=q + 8)  # some more, to get these right
+    return left[:, :q], scale[:q], right[:, :q]
 
 
 def _collapse(matrix: Tensor, basis: Tensor, scale: Tensor, how: Collapse) -> Tensor:
