@@ -1,8 +1,15 @@
 """Speed of the Sokoban environment, of the DRC agent and of the expert, on one core.
 
 The environment has a floor of 500,000 steps a second at 1,024 games. The agent is timed beside the
-same network written as published, with one convolution over [encoding, below, hidden, pool].
+same network written as published, with one convolution over [encoding, below, hidden, pool]. With
+`--peers PYTHON` gym-sokoban runs too, in an environment of its own: `planning_peers.py` says how to
+make it. It is slower by orders of magnitude, and plays one game at a time.
 """
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -38,9 +45,19 @@ def published_forward(
     return agent.policy(features), torch.stack([torch.stack(hidden), torch.stack(cell)])
 
 
+def peer_rates(python: str) -> dict[str, float]:
+    """Steps per CPU second of the peer, in the environment whose interpreter is given."""
+    with tempfile.TemporaryDirectory() as folder:
+        rates = Path(folder) / "rates.json"
+        script = Path(__file__).with_name("planning_peers.py")
+        subprocess.run([python, "-W", "ignore", str(script), str(rates)], check=True)
+        return json.loads(rates.read_text())
+
+
 @torch.no_grad()
 def main() -> None:
-    options = arguments(__doc__.split("\n")[0])
+    help_of_peers = "interpreter of an environment that has gym-sokoban"
+    options = arguments(__doc__.split("\n")[0], peers=help_of_peers)
     repeats = 2 if options.quick else 7
     levels = generate_levels(32, seed=0)
     batch = SokobanBatch(levels, N_GAMES)
@@ -70,6 +87,8 @@ def main() -> None:
         "expert table": 1,
     }
     rates = {name: n_done[name] / each for name, each in seconds.items()}
+    if options.peers is not None:
+        rates |= peer_rates(options.peers)
     table = pd.DataFrame({"per CPU second": rates})
     numbers = {
         "per_cpu_second": rates,
