@@ -18,6 +18,7 @@ from hookscope.commands import (
     probe,
     refusal,
     steer,
+    toxicity,
 )
 from hookscope.commands.parser import Commands
 from interp import InterpError
@@ -32,6 +33,7 @@ COMMANDS = (
     refusal,
     planning,
     influence,
+    toxicity,
     models,
 )
 
