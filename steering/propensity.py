@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from interp.core.model import HookedModel
-from interp.core.tokens import render
+from interp.core.tokenizing import render
 from steering.contrast import StatementData, answer_texts, lettered_question, question_text
 from steering.items import Item
 

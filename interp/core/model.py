@@ -13,7 +13,8 @@ from interp.core.hooks import Hooks, Intervention
 from interp.core.origin import Origin, fingerprint, template_hash
 from interp.core.records import Records
 from interp.core.sites import Location, Site, Sites, find_sites
-from interp.core.tokens import Tokens, tokenize
+from interp.core.tokenizing import tokenize
+from interp.core.tokens import Tokens
 
 if TYPE_CHECKING:
     from interp.core.bridge import TransformerBridge

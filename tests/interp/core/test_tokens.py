@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from interp import Records, Span, Tokens
-from interp.core.tokens import join_tokens, token_tensors, tokenize, tokens_from_tensors
+from interp.core.tokenizing import tokenize
+from interp.core.tokens import join_tokens, token_tensors, tokens_from_tensors
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
