@@ -31,6 +31,8 @@ ALL, SOLVED = "all_episodes", "solved_episodes"
 """Names of the two readings of "probe"."""
 N_LEVELS = 200
 """New levels that are measured, if none are given."""
+EMERGENCE_ROWS = 2000
+"""Steps to which the probes of every snapshot are fitted."""
 N_TRAIN = 400
 """New levels on which probes are fitted, if none are given."""
 
@@ -136,7 +138,11 @@ def _emergence(
         for transitions in load_agent_info(arguments.agent).snapshots
     }
     config = ReadingConfig(
-        kernels=(1,), observation_kernels=(1,), n_untrained=0, seed=arguments.seed
+        kernels=(1,),
+        observation_kernels=(1,),
+        n_untrained=0,
+        max_rows=EMERGENCE_ROWS,
+        seed=arguments.seed,
     )
     frame = measure_emergence(
         snapshots,
