@@ -3,6 +3,7 @@
 | fit | h becomes | paper |
 |---|---|---|
 | `match_moments` | mean and covariance of the target | MiMiC (Singh et al. 2024, 2402.09631) |
+| `least_squares` | the partner of h in the target, shrunken to a shift | |
 | `nullspace` | its part outside the span of some directions | INLP (Ravfogel et al. 2020) |
 | `conceptor` | C h, a soft projection on where a class lies | Postmus and Abreu 2024, 2410.16314 |
 | `spectral` | its part along what two sets share | SEA (Qiu et al. 2024, 2405.09719), one half |
@@ -109,6 +110,34 @@ def match_moments(
         root, inverse = _power(a, 0.5), _power(a, -0.5)
         matrix = inverse @ _power(root @ b @ root, 0.5) @ inverse
     return _map(matrix, means[1] - matrix @ means[0])
+
+
+def least_squares(source: Matrix, target: Other, *, shrinkage: float = 1.0) -> AffineMap:
+    """The map that brings each row of one set closest to its partner in the other.
+
+    What is fitted is the change from source to target, by ridge regression on the centered source,
+    so that strong shrinkage leaves the difference of means and weak shrinkage least squares.
+
+    Args:
+        source: Activations that are moved.
+        target: Where each of them should come to, row by row.
+        shrinkage: Strength of the ridge, in units of the mean variance of the source times the
+            number of rows.
+
+    Raises:
+        ValueError: If the two are no pairs.
+    """
+    if source.shape != target.shape:
+        raise ValueError(f"shapes {tuple(source.shape)} and {tuple(target.shape)}: needed pairs")
+    change, mean = (target - source).double(), source.double().mean(0)
+    centered = source.double() - mean
+    gram = centered @ centered.mT
+    identity = torch.eye(len(gram), dtype=torch.float64)
+    ridge = shrinkage * gram.diagonal().sum() / source.shape[1]
+    weights = torch.linalg.solve(gram + ridge * identity, change - change.mean(0))
+    matrix = (centered.mT @ weights).mT
+    identity = torch.eye(source.shape[1], dtype=torch.float64)
+    return _map(identity + matrix, change.mean(0) - matrix @ mean)
 
 
 def nullspace(directions: Float[Tensor, "k feature"]) -> AffineMap:

@@ -8,6 +8,7 @@ from steering.affine import (
     AffineMap,
     MapSteering,
     conceptor,
+    least_squares,
     low_rank,
     match_moments,
     nullspace,
@@ -98,3 +99,19 @@ def test_affine_steering_is_alike_with_and_without_cache_and_nothing_at_zero(
     assert cached != plain
     with MapSteering(maps={1: which}, coefficient=0.0).applied(llama):
         assert generate(llama, ["ab", "cde"], max_new_tokens=5).tokens == plain
+
+
+def test_least_squares_finds_a_planted_map_and_shrinks_to_the_shift() -> None:
+    generator = torch.Generator().manual_seed(0)
+    source = torch.randn(60, 5, generator=generator)
+    planted, offset = torch.randn(5, 5, generator=generator), torch.arange(5.0)
+    target = source @ planted.mT + offset
+    exact = least_squares(source, target, shrinkage=1e-9)
+    assert torch.allclose(exact(source), target, atol=1e-3)
+    shift = least_squares(source, target, shrinkage=1e9)
+    assert torch.allclose(shift(source), source + (target - source).mean(0), atol=1e-4)
+    between = least_squares(source, target, shrinkage=1.0)(source)
+    error, worst = (float((x - target).norm()) for x in (between, shift(source)))
+    assert 0.1 < error < worst
+    with pytest.raises(ValueError, match="needed pairs"):
+        least_squares(source, target[:-1])
