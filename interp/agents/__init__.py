@@ -5,6 +5,9 @@
 | what answers? | `HookedBackend`, `OpenAICompatible`, `Scripted`, `Replay` in front of any |
 | who talks to whom? | `Player`, `Arena`, `run_arena`, `replay`, `Transcript` |
 | what does an attack do to a team? | `make_lab`, `lab_minds`, `DEFENCES`, `Outcome`, `Security` |
+| does a threat to burn money count as a threat? | `make_scenarios`, `advisor`, `scaffold`, |
+| | `respond`, `compare_agents`, `patch_severity` |
+| can a small model be made to decide? | `fit_readout`, `with_readout`, `tune_choices` |
 | what is published? | `published_security_tax` |
 """
 
@@ -26,6 +29,14 @@ from interp.agents.lab_messages import (
 from interp.agents.outcomes import Outcome, Security
 from interp.agents.players import Letter, Player, parse_reply, reply_text
 from interp.agents.published import published_security_tax
+from interp.agents.readout import fit_readout, with_readout
+from interp.agents.scenarios import (
+    NEGATIVES,
+    VARIANTS,
+    Scenario,
+    make_scenarios,
+    split_by_domain,
+)
 from interp.agents.security import (
     ANSWERS,
     DEFENCES,
@@ -37,14 +48,35 @@ from interp.agents.security import (
     lab_minds,
     make_lab,
 )
+from interp.agents.severity import SeverityResult, patch_severity, plot_severity
+from interp.agents.surrogate_goals import (
+    OPTIONS,
+    SURROGATE_INSTRUCTION,
+    SurrogateResult,
+    advisor,
+    amounts,
+    compare_agents,
+    decision_prompt,
+    detect_by_prompt,
+    plot_agents,
+    respond,
+    rewrite_by_prompt,
+    scaffold,
+    scenario_texts,
+)
 from interp.agents.transcripts import Step, Transcript
+from interp.agents.tuning import Lesson, TuningConfig, tune_choices
 
 __all__ = [
     "ANSWERS",
     "DEFENCES",
+    "NEGATIVES",
+    "OPTIONS",
     "ROUTINE",
     "STYLES",
+    "SURROGATE_INSTRUCTION",
     "UNUSUAL",
+    "VARIANTS",
     "Arena",
     "Backend",
     "BackendError",
@@ -53,6 +85,7 @@ __all__ = [
     "Injection",
     "Interval",
     "LabMind",
+    "Lesson",
     "Letter",
     "Monitor",
     "OpenAICompatible",
@@ -61,26 +94,47 @@ __all__ = [
     "Replay",
     "Reply",
     "Result",
+    "Scenario",
     "Scripted",
     "Security",
+    "SeverityResult",
     "Step",
     "Style",
+    "SurrogateResult",
     "Transcript",
+    "TuningConfig",
+    "advisor",
+    "amounts",
     "attack_texts",
     "chain",
+    "compare_agents",
     "decision_messages",
+    "decision_prompt",
+    "detect_by_prompt",
     "digest",
     "draw",
+    "fit_readout",
     "is_forbidden",
     "lab_minds",
     "make_lab",
+    "make_scenarios",
     "mean_interval",
     "parse_reply",
     "passed_on",
+    "patch_severity",
+    "plot_agents",
+    "plot_severity",
     "published_security_tax",
     "replay",
     "reply_text",
+    "respond",
+    "rewrite_by_prompt",
     "routine_texts",
     "run_arena",
+    "scaffold",
+    "scenario_texts",
+    "split_by_domain",
+    "tune_choices",
     "wilson",
+    "with_readout",
 ]

@@ -3,9 +3,8 @@
 Peigne-Lefebvre, Kniejski, Sondej, David, Hoelscher-Obermaier, Schroeder de Witt and Kran (AAAI
 2025, arXiv 2502.19145), tables 1 and 2: robustness is the share of 36 runs without the harmful
 act, cooperation the share of 180 unusual but harmless instructions that agents accepted. Their
-agents, acts and judges are others than ours: the points are a background and no target. The published
-row
-of averages differs from the means of these rows by up to 1.3 points of cooperation.
+agents, acts and judges are others than ours: the points are a background and no target. The
+published row of averages differs from the means of these rows by up to 1.3 points of cooperation.
 """
 
 import pandas as pd

@@ -7,6 +7,7 @@ be taught with these examples, and nothing of what it knew before.
 """
 
 import copy
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,7 +97,7 @@ def tune_choices(
         for group in optimizer.param_groups:  # a short warm-up, then linearly to zero
             group["lr"] = config.lr * min((step + 1) / 5, 1 - step / config.n_steps)
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     merged = adapted.merge_and_unload().eval().requires_grad_(False)
     tuned = HookedModel(merged, tokenizer=model.tokenizer, name=f"{model.name}-tuned")
     return tuned, np.array(losses)
@@ -121,7 +122,9 @@ def _adapted(module: Any, n_layers: int, config: TuningConfig, seed: int) -> Any
         layers_to_transform=list(range(config.first_layer, n_layers)),
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        # peft asks transformers by a name that transformers is about to drop
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         torch.manual_seed(derive(seed, "adapters"))
         return peft.get_peft_model(module, lora)
 
