@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from tqdm.auto import tqdm
 
 from hookscope.unlearning_tasks import Fact, author_task
@@ -44,9 +43,6 @@ from interp.training.unlearning import (
     unlearning_depth,
 )
 from interp.training.unlearning.attacks import AttackSuite
-
-SCORES = ("forget", "retain", "held_kl", "asked", "relearned", "few_shot", "paraphrase", "choice")
-"""What a cell measures, besides the depth score and the divergence on the budget's texts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +76,7 @@ class UnlearningConfig:
 
 
 TINY = UnlearningConfig(
-    n_seeds=2,
+    n_seeds=1,
     n_forget=2,
     n_retain=2,
     budgets=(0.5,),
@@ -163,28 +159,37 @@ def to_frame(results: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def summarize(results: dict[str, Any], score: str) -> pd.DataFrame:
-    """Mean of a score over seeds with its 95 % t-interval, one row for each budget and method.
+def summarize(results: dict[str, Any], score: str, *, n_draws: int = 2000) -> pd.DataFrame:
+    """Mean of a score over the facts of all seeds with a 95 % bootstrap interval.
 
     Args:
         results: What `run_unlearning_study` returned.
-        score: A column of `to_frame`, or "drop": how much less of the held-out answers relearning
-            brings back than it brings back in the model before unlearning.
+        score: One of the lists of a cell, or "drop": how much less of each held-out answer
+            relearning brings back than it brings back in the model before unlearning.
+        n_draws: Draws of the bootstrap, over facts within seeds.
+
+    Returns:
+        One row for each budget and method.
     """
-    frame = to_frame(results)
-    none = frame[frame.method == "none"].set_index("seed")["relearned"]
-    frame["drop"] = frame["seed"].map(none) - frame["relearned"]
+    before = {
+        cell["seed"]: np.array(cell["relearned"])
+        for cell in results["cells"]
+        if cell["method"] == "none"
+    }
+    facts: dict[tuple[float, str], list[np.ndarray]] = {}
+    for cell in results["cells"]:
+        if cell["method"] != "none":
+            values = before[cell["seed"]] - cell["relearned"] if score == "drop" else cell[score]
+            facts.setdefault((cell["budget"], cell["method"]), []).append(np.array(values, float))
+    rng = np.random.default_rng(0)
     rows = []
-    for (budget, method), part in frame[frame.method != "none"].groupby(
-        ["budget", "method"], sort=False
-    ):
-        values = part[score].to_numpy(float)
-        half = np.nan
-        if len(values) > 1:
-            half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-        mean = values.mean()
-        rows.append({"budget": budget, "method": method, "mean": mean, "n_seeds": len(values)})
-        rows[-1] |= {"low": mean - half, "high": mean + half}
+    for (budget, method), seeds in facts.items():
+        drawn = [rng.choice(part, (n_draws, len(part))) for part in seeds]
+        draws = np.mean([np.nanmean(part, axis=1) for part in drawn], 0)
+        low, high = np.nanpercentile(draws, [2.5, 97.5])
+        mean = float(np.mean([np.nanmean(part) for part in seeds]))
+        rows.append({"budget": budget, "method": method, "mean": mean, "low": low, "high": high})
+        rows[-1]["n_seeds"] = len(seeds)
     return pd.DataFrame(rows)
 
 

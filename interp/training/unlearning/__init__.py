@@ -4,6 +4,7 @@
 - Methods are values (`grad_diff()`, `npo()`, `Mudman()`, `RepSelect()`), made of `losses` and
   `transforms`.
 - `attack` tries to bring back what was forgotten; `unlearning_depth` looks how deep it went.
+- `evaluate_unlearning` is a checklist with limits, `evaluate_tofu` the metrics of TOFU.
 """
 
 from interp.training.unlearning.attacks import (
@@ -24,6 +25,14 @@ from interp.training.unlearning.attacks import (
     rounding,
 )
 from interp.training.unlearning.depth import DepthResult, logit_lens, unlearning_depth
+from interp.training.unlearning.evaluation import (
+    Check,
+    Checklist,
+    Checks,
+    evaluate_unlearning,
+    membership_auroc,
+    min_k,
+)
 from interp.training.unlearning.methods import (
     Cir,
     LossMethod,
@@ -44,12 +53,23 @@ from interp.training.unlearning.methods import (
 from interp.training.unlearning.quantization import quantized
 from interp.training.unlearning.search import UnlearningResult, unlearn
 from interp.training.unlearning.task import Budget, Disruption, Task
+from interp.training.unlearning.tofu import (
+    TofuResult,
+    TofuScores,
+    evaluate_tofu,
+    option_probability,
+    rouge_l_recall,
+    truth_ratio,
+)
 
 __all__ = [
     "Attack",
     "AttackReport",
     "AttackSuite",
     "Budget",
+    "Check",
+    "Checklist",
+    "Checks",
     "Cir",
     "DepthResult",
     "Disruption",
@@ -59,18 +79,25 @@ __all__ = [
     "RepSelect",
     "Tar",
     "Task",
+    "TofuResult",
+    "TofuScores",
     "UnlearningResult",
     "activation_addition",
     "attack",
     "ce_u",
     "circuit_breakers",
+    "evaluate_tofu",
+    "evaluate_unlearning",
     "few_shot",
     "grad_ascent",
     "grad_diff",
     "lens",
     "logit_lens",
+    "membership_auroc",
+    "min_k",
     "no_attack",
     "npo",
+    "option_probability",
     "prefixed",
     "probabilities",
     "probing",
@@ -79,8 +106,10 @@ __all__ = [
     "relearning_curve",
     "rephrased",
     "rmu",
+    "rouge_l_recall",
     "rounding",
     "simnpo",
+    "truth_ratio",
     "undial",
     "unlearn",
     "unlearning_depth",
