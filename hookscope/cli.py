@@ -19,6 +19,7 @@ from hookscope.commands import (
     refusal,
     steer,
     toxicity,
+    unlearn,
 )
 from hookscope.commands.parser import Commands
 from interp import InterpError
@@ -34,6 +35,7 @@ COMMANDS = (
     planning,
     influence,
     toxicity,
+    unlearn,
     models,
 )
 
