@@ -3,7 +3,8 @@
 - `levels`, `symmetry`, `generation`: levels as arrays, from text, by symmetry, newly generated.
 - `environment`: the batched game and a single one; `solver`: optimal play.
 - `drc`, `resnet`: the networks; `imitation`, `reinforcement`, `training`: how they learn.
-- `evaluation`: how many levels an agent solves; `agents`: trained ones as folders.
+- `evaluation`: how many levels an agent solves; `agents`: trained ones as folders; `recipes`: how
+  the small one was trained.
 - `rollouts`: episodes, and what a network held at every step of them; `concepts`: what the agent
   will do to each square; `shortcuts`: levels with a short and a long way.
 """
@@ -23,6 +24,7 @@ from interp.planning.evaluation import PlayResult, play_levels
 from interp.planning.generation import GenerationConfig, generate_levels
 from interp.planning.imitation import ImitationConfig
 from interp.planning.levels import LevelError, Levels, load_levels, parse_levels
+from interp.planning.recipes import train_small_agent
 from interp.planning.reinforcement import ReinforcementConfig, vtrace_targets
 from interp.planning.resnet import ResNet, ResNetConfig
 from interp.planning.rollouts import (
@@ -97,6 +99,7 @@ __all__ = [
     "solve_optimally",
     "took_long_way",
     "train_agent",
+    "train_small_agent",
     "transform_action",
     "transform_levels",
     "vtrace_targets",
