@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from hookscope.commands.parser import DEFAULT_MODEL, Commands
+from hookscope.toxicity.config import QUICK, ToxicityConfig
 from hookscope.toxicity.materials import load_materials
-from hookscope.toxicity.study import QUICK, ToxicityConfig, run_toxicity_study
+from hookscope.toxicity.study import run_toxicity_study
 from interp import load_model
 
 

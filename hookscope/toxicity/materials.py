@@ -155,7 +155,7 @@ def _comments(sizes: Sizes, seed: int) -> Records:
     """Comments of one line and of bounded length, shuffled, each text once."""
     table = pd.read_csv(data_folder("toxicity", "jigsaw_balanced.csv"))
     table["text"] = [" ".join(str(t).split()[: sizes.n_words]) for t in table["text"]]
-    table = table[table["text"].str.len() >= 20].drop_duplicates("text")
+    table = table.loc[table["text"].str.len() >= 20].drop_duplicates(subset=["text"])
     table = table.sample(frac=1, random_state=derive(seed, "comments") % 2**32)
     return Records.from_texts(table["text"].tolist(), labels=table["label"].tolist())
 

@@ -137,10 +137,11 @@ class Judge:
     def _written(self) -> dict[str, Any]:
         """Toxicity and repetition of sampled continuations, and overlap with true ones."""
         prompts = self._materials.prompts[: self._n_continued]
-        options = {"max_new_tokens": N_NEW_TOKENS, "seed": self._seed}
-        sampled = generate(self.model, prompts, temperature=1.0, **options)
+        sampled = generate(
+            self.model, prompts, max_new_tokens=N_NEW_TOKENS, temperature=1.0, seed=self._seed
+        )
         halves = [_halves(text) for text in self._materials.neutral]
-        greedy = generate(self.model, [first for first, _ in halves], **options)
+        greedy = generate(self.model, [first for first, _ in halves], max_new_tokens=N_NEW_TOKENS)
         pairs = zip(greedy.texts, halves, strict=True)
         return {
             "continuations": bootstrap(np.mean, self._classifier(sampled.texts)).to_dict(),
