@@ -1,0 +1,196 @@
+"""The HyperForget study: sampled classifiers that never knew a class, and attacks on them.
+
+For each image set, one hypernetwork is asked for two losses of a fixed class, and one for a loss of
+every class. Each is a file of its own, so that an interrupted study goes on with the next.
+"""
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from interp.core.files import write_atomically
+from interp.core.seeds import derive, generator
+from interp.training.hyperforget import (
+    DiffusionConfig,
+    HyperNetwork,
+    Mlp,
+    RunBank,
+    Split,
+    alignment,
+    disagreement,
+    each_class,
+    forget_and_retain,
+    forget_retain_accuracy,
+    membership_auroc,
+    relearn_class,
+    train_bank,
+    train_hypernetwork,
+)
+from interp.training.hyperforget.bank import Prompt
+from interp.training.vision import load_images
+from interp.training.vision.tasks import ImageSet
+from steering.statistics import mean_estimate
+
+NETWORKS = ("two losses", "each class")
+"""The two hypernetworks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HyperForgetConfig:
+    """How much of the study to run."""
+
+    images: tuple[ImageSet, ...] = ("digits", "mnist")
+    """Image sets."""
+    train_share: float = 0.6
+    """Share of the images that classifiers train on."""
+    class_: int = 3
+    """The class of the network that is asked for two losses."""
+    classes: tuple[int, ...] = tuple(range(10))
+    """Classes that the other network is asked to forget."""
+    n_runs: int = 120
+    """Runs in the bank of the first network; that of the second has twice as many."""
+    n_samples: int = 16
+    """Classifiers sampled for each class."""
+    n_given: tuple[int, ...] = (0, 10)
+    """Images of the class that attackers are given."""
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    """The hypernetworks."""
+    seed: int = 0
+    """Seed of everything."""
+
+
+QUICK = HyperForgetConfig(
+    images=("digits",),
+    classes=(0, 3),
+    n_runs=40,
+    n_samples=8,
+    n_given=(0, 10),
+    diffusion=DiffusionConfig(d_model=32, n_layers=1, n_steps=150),
+)
+"""Every part, too small for the numbers."""
+
+
+def run_hyperforget_study(
+    folder: str | Path, *, config: HyperForgetConfig | None = None, progress: bool = False
+) -> dict[str, Any]:
+    """Run what is missing of the study and write `results.json` into the folder.
+
+    Args:
+        folder: Where the results of each part are kept.
+        config: How much to run.
+        progress: Show progress bars.
+
+    Raises:
+        ValueError: If the folder holds a study with other choices.
+        FileNotFoundError: If the images are not there.
+    """
+    config, folder = config or HyperForgetConfig(), Path(folder)
+    about = json.loads(json.dumps({"config": asdict(config)}))
+    path = folder / "config.json"
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != about:
+        raise ValueError(f"{folder} holds a study with other choices; use another folder")
+    _write(path, about)
+    parts: dict[str, Any] = {}
+    for images in config.images:
+        for name in NETWORKS:
+            path = folder / f"{images}, {name}.json"
+            if not path.exists():
+                start = time.process_time()
+                found = _part(images, name, config, progress)
+                _write(path, found | {"cpu_seconds": time.process_time() - start})
+            parts[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+            _write(folder / "results.json", about | {"parts": parts})
+    return about | {"parts": parts}
+
+
+def image_split(images: ImageSet, train_share: float, *, seed: int = 0) -> Split:
+    """An image set as rows, in random halves."""
+    loaded = load_images(images)
+    order = torch.randperm(len(loaded), generator=generator(seed, "split"))
+    x, y = loaded.pixels.flatten(1)[order], loaded.labels[order]
+    n = round(train_share * len(loaded))
+    return Split(train_x=x[:n], train_y=y[:n], test_x=x[n:], test_y=y[n:])
+
+
+def _part(images: ImageSet, name: str, config: HyperForgetConfig, progress: bool) -> dict[str, Any]:
+    """One hypernetwork: its bank, its training, and the classes that it is asked to forget."""
+    split = image_split(images, config.train_share, seed=config.seed)
+    mlp = Mlp(d_in=split.train_x.shape[1])
+    two = name == "two losses"
+    classes = (config.class_,) if two else tuple(range(10))
+    n_runs = config.n_runs if two else 2 * config.n_runs
+    bank = train_bank(split, mlp=mlp, classes=classes, n_runs=n_runs, seed=config.seed)
+    prompt = forget_and_retain(config.class_) if two else each_class
+    held = bank.run >= n_runs * 9 // 10
+    network = train_hypernetwork(
+        bank[~held], prompt, config=config.diffusion, seed=config.seed, progress=progress
+    )
+    wanted = config.classes if not two else (config.class_,)
+    return {
+        "n_checkpoints": len(bank),
+        "n_parameters": mlp.n_parameters,
+        "alignment": _aligned(network, bank[held], prompt, split),
+        "classes": [_forgotten(network, bank, prompt, split, c, config) for c in wanted],
+        "denoising_loss": network.loss[-50:].mean().item(),
+    }
+
+
+def _aligned(network: HyperNetwork, held: RunBank, prompt: Prompt, split: Split) -> dict[str, Any]:
+    """Losses of runs that were held out, asked for and obtained."""
+    wanted = prompt(held.losses)
+    drawn = network.sample(wanted, seed=derive(0, "alignment"))
+    found = prompt(held.mlp.class_losses(drawn, split.train_x, split.train_y))
+    shuffled = wanted[torch.randperm(len(wanted), generator=generator(0, "shuffled"))]
+    return {
+        "r2": alignment(wanted, found).tolist(),
+        "r2 of shuffled prompts": alignment(shuffled, found).tolist(),
+        "prompted": wanted[:, :2].tolist(),
+        "obtained": found[:, :2].tolist(),
+    }
+
+
+def _forgotten(
+    network: HyperNetwork,
+    bank: RunBank,
+    prompt: Prompt,
+    split: Split,
+    class_: int,
+    config: HyperForgetConfig,
+) -> dict[str, Any]:
+    """Classifiers that were to forget a class, beside retrained ones and ones that know it."""
+    retrained = bank.retrained(class_)
+    others = bank[(bank.step == bank.step.max()) & (bank.weak_class != class_)]
+    full = bank[(bank.step == bank.step.max()) & (bank.weight > 0.3)] if not len(others) else others
+    wanted = prompt(retrained.losses).median(0).values.expand(config.n_samples, -1)
+    drawn = network.sample(wanted, seed=derive(config.seed, "sample", class_))
+    groups = {"sampled": drawn, "retrained": retrained.weights, "knowing": full.weights}
+    return {"class": class_} | {
+        name: _measured(network.mlp, weights[: config.n_samples], split, class_, config)
+        for name, weights in groups.items()
+    }
+
+
+def _measured(
+    mlp: Mlp, weights: torch.Tensor, split: Split, class_: int, config: HyperForgetConfig
+) -> dict[str, Any]:
+    """Mean and interval of each quantity over classifiers."""
+    forget, retain = forget_retain_accuracy(mlp, weights, split, class_)
+    found = {
+        "forget": forget,
+        "retain": retain,
+        "membership": membership_auroc(mlp, weights, split, class_),
+    }
+    seeds = [derive(config.seed, "attack", run) for run in range(len(weights))]
+    for n in config.n_given:
+        after = relearn_class(mlp, weights, split, class_, n_given=n, seeds=seeds)
+        found[f"forget after {n}"] = forget_retain_accuracy(mlp, after, split, class_)[0]
+    estimates = {key: mean_estimate(values).to_dict() for key, values in found.items()}
+    return estimates | {"disagreement": disagreement(mlp, weights, split.test_x)}
+
+
+def _write(path: Path, content: Any) -> None:
+    write_atomically(path, json.dumps(content, indent=1).encode())
