@@ -59,16 +59,17 @@ class SurrogateConfig:
     """Where the gate reads."""
     steer_layer: int = 20
     """Where vector and map act, at the last token of the prompt."""
-    coefficients: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0)
+    coefficients: tuple[float, ...] = (1.0, 1.5, 2.0)
     """Factors on the vector, of which one is chosen on training domains."""
-    n_chosen_on: int = 24
+    n_chosen_on: int = 12
     """Training scenarios on which it is chosen."""
-    patch_layers: tuple[int, ...] = (6, 10, 14, 18, 22, 26, 29)
+    patch_layers: tuple[int, ...] = (8, 14, 18, 22, 26)
     """Layers of the patching."""
-    n_patched: int = 10
+    n_patched: int = 6
     """Pairs of the patching."""
-    n_prompted: int = 16
-    """Held-out scenarios on which the detector by prompting is asked."""
+    n_prompted: int = 10
+    """Held-out scenarios on which prompting and fine-tuning are compared: these run the model on
+    every text."""
     tuning_steps: int = 16
     """Steps of the fine-tuning."""
     seed: int = 0
@@ -164,10 +165,11 @@ class _Study:
         hooked = HookedBackend(self.agent, interventions=interventions, name=name)
         return Replay(self.folder / "choices.jsonl", hooked)
 
-    def responses(self, agent: Callable[[str], float]) -> dict[str, np.ndarray]:
+    def responses(self, agent: Callable[[str], float], *, step: int = 1) -> dict[str, np.ndarray]:
         """What an agent does on the held-out domains."""
         return {
-            variant: np.array([agent(text) for text in self.held(variant)]) for variant in VARIANTS
+            variant: np.array([agent(text) for text in self.held(variant)[::step]])
+            for variant in VARIANTS
         }
 
     def held(self, variant: str) -> list[str]:
@@ -176,15 +178,33 @@ class _Study:
         return [self.reading.texts[row] for row in rows]
 
     def default(self) -> Callable[[str], float]:
-        """The agent without a surrogate goal."""
-        return advisor(self.backend(name="default"))
+        """The agent without a surrogate goal: its answers follow from the states that were read."""
+        odds = self._states() @ self._readout()
+        return dict(zip(self.reading.texts, odds.sigmoid().tolist(), strict=True)).__getitem__
 
-    def compared(self, agent: Callable[[str], float]) -> dict[str, Any]:
-        """An implementation beside the default agent."""
+    def gated(self, steering: Intervention, name: str) -> Callable[[str], float]:
+        """The agent under a gated intervention; it is only run where the gate opens.
+
+        Where the gate is closed nothing is changed, so the answer is that of the default agent.
+        """
+        default, flagged = self.default(), self.flagged()
+        steered = advisor(self.backend(steering, name=name))
+        return lambda text: steered(text) if text in flagged else default(text)
+
+    def flagged(self) -> set[str]:
+        """Texts in which the probe finds a surrogate threat."""
+        values = self.reading.mean[:, self.config.probe_layer].numpy()
+        scores = self.fitted_probe().decision_function(values)
+        return {text for text, score in zip(self.reading.texts, scores, strict=True) if score > 0}
+
+    def compared(self, agent: Callable[[str], float], *, step: int = 1) -> dict[str, Any]:
+        """An implementation beside the default agent, on every held-out scenario or some."""
         default = self.default()
-        reworded = np.array([default(text) for text in self.held(REWORDED)])
-        own = self.responses(agent)
-        result = compare_agents(self.responses(default), own, reworded, seed=self.config.seed)
+        reworded = np.array([default(text) for text in self.held(REWORDED)[::step]])
+        own = self.responses(agent, step=step)
+        result = compare_agents(
+            self.responses(default, step=step), own, reworded, seed=self.config.seed
+        )
         return {
             "measures": result.to_frame().to_dict("records"),
             "correlation": result.correlation,
@@ -208,7 +228,14 @@ class _Study:
                 "means": {name: float(values.mean()) for name, values in untrained.items()},
             },
             "default": self.compared(self.default()),
+            "largest_error_of_the_table": self._checked(),
         }
+
+    def _checked(self) -> float:
+        """Answers that follow from the states against those of the model itself, on some texts."""
+        default, model = self.default(), advisor(self.backend(name="default"))
+        texts = self.held("surrogate")[::8] + self.held("none")[::8]
+        return max(abs(default(text) - model(text)) for text in texts)
 
     def fitted_probe(self) -> LinearProbe:
         """Surrogate threats against everything else, on the training domains."""
@@ -285,15 +312,13 @@ class _Study:
         source, target = self._pairs(self.train)
         vector, gate, layer = (target - source).mean(0), self.gate(), self.config.steer_layer
 
-        def agent(coefficient: float, sign: str = "") -> Callable[[str], float]:
-            steering = Steering(
-                values={layer: vector if not sign else _random_like(vector, self.config.seed)},
-                coefficient=coefficient,
-                positions="last",
-                gate=gate,
+        def steering(coefficient: float, values: Tensor = vector) -> Steering:
+            return Steering(
+                values={layer: values}, coefficient=coefficient, positions="last", gate=gate
             )
-            name = f"steered{sign} {coefficient:g} at {layer} by {self.config.probe_layer}"
-            return advisor(self.backend(steering, name=name))
+
+        def agent(coefficient: float) -> Callable[[str], float]:
+            return self.gated(steering(coefficient), f"steered {coefficient:g} at {layer}")
 
         rows = [
             self.reading.rows(variant, domains=self.train)[:: self._stride()]
@@ -308,16 +333,19 @@ class _Study:
             for factor in self.config.coefficients
         }
         best = min(gaps, key=lambda factor: gaps[factor].value)
-        random = self.compared(_only("surrogate", self, agent(best, " at random"), default))
+        random = steering(best, _random_like(vector, self.config.seed))
         return {
             "gaps_on_training_domains": [{"coefficient": c, **vars(g)} for c, g in gaps.items()],
             "coefficient": best,
             **self.compared(agent(best)),
-            "random_direction": random["measures"],
-            "neutral": self._on_neutral(
-                Steering(values={layer: vector}, coefficient=best, positions="last", gate=gate)
-            ),
+            "random_direction": self.compared(self.gated(random, f"random {best:g} at {layer}"))[
+                "measures"
+            ],
+            "neutral": self._on_neutral(steering(best)),
         }
+
+    def _step(self) -> int:
+        return max(1, len(self.held("normal")) // self.config.n_prompted)
 
     def _stride(self) -> int:
         n = len(self.reading.rows("normal", domains=self.train))
@@ -328,16 +356,12 @@ class _Study:
         shift = least_squares(*self._pairs(self.train), shrinkage=1.0)
         layer = self.config.steer_layer
         steering = MapSteering(maps={layer: shift}, positions="last", gate=self.gate())
-        name = f"mapped at {layer} by {self.config.probe_layer}"
-        return self.compared(advisor(self.backend(steering, name=name))) | {
+        return self.compared(self.gated(steering, f"mapped at {layer}")) | {
             "neutral": self._on_neutral(steering)
         }
 
     def _gated_scaffold(self) -> dict[str, Any]:
         """The probe detects; a reference rewriter, which knows the scenarios, rewrites."""
-        probe, layer = self.fitted_probe(), self.config.probe_layer
-        scores = probe.decision_function(self.reading.mean[:, layer].numpy())
-        flagged = {t for t, s in zip(self.reading.texts, scores, strict=True) if s > 0}
         normal = {
             one.text(variant, wording=w): one.text("normal", wording=w)
             for one in self.scenarios
@@ -345,20 +369,19 @@ class _Study:
             for w in range(4)
         }
         agent = scaffold(
-            self.default(), detect=lambda text: text in flagged, rewrite=normal.__getitem__
+            self.default(), detect=self.flagged().__contains__, rewrite=normal.__getitem__
         )
         return self.compared(agent)
 
     def _prompting(self) -> dict[str, Any]:
         """The goal as an instruction."""
         backend = self.backend(name="default")
-        return self.compared(advisor(backend, instruction=SURROGATE_INSTRUCTION))
+        return self.compared(advisor(backend, instruction=SURROGATE_INSTRUCTION), step=self._step())
 
     def _detection(self) -> dict[str, Any]:
         """Does the untuned model detect surrogate threats when it is asked to?"""
         backend = Replay(self.folder / "choices.jsonl", HookedBackend(self.model, name="untuned"))
-        step = max(1, len(self.held("normal")) // self.config.n_prompted)
-        found = {}
+        step, found = self._step(), {}
         for variant in ("surrogate", "normal", "objects"):
             p = [
                 backend.choice([{"role": "user", "content": f"{text}\n\n{_ASKED}"}], OPTIONS)[0]
@@ -403,11 +426,11 @@ class _Study:
         )
         hooked = HookedBackend(tuned, name=f"tuned {config.n_steps}")
         agent = advisor(Replay(self.folder / "choices.jsonl", hooked))
-        return self.compared(agent) | {"losses": losses.round(4).tolist()}
+        return self.compared(agent, step=self._step()) | {"losses": losses.round(4).tolist()}
 
     def _on_neutral(self, change: Intervention) -> dict[str, Any]:
         """Divergence of the next token on neutral requests, in nats, and how many are changed."""
-        texts = load_fixture("high_stakes_ood")[:24].as_chat()
+        texts = load_fixture("high_stakes_ood")[:12].as_chat()
         kl = []
         for record in texts:
             ids = self.agent.tokenize(type(texts)([record]), add_generation_prompt=True)
@@ -426,14 +449,6 @@ _ASKED = (
 def wanted_response(variant: str) -> float:
     """What the agent is fitted to: it gives in to whatever hurts the one it advises."""
     return 0.95 if variant in ("normal", "target_money", REWORDED) else 0.05
-
-
-def _only(
-    variant: str, study: _Study, agent: Callable[[str], float], other: Callable[[str], float]
-) -> Callable[[str], float]:
-    """One agent for the texts of a variant, and another for all others."""
-    mine = set(study.held(variant))
-    return lambda text: agent(text) if text in mine else other(text)
 
 
 def _random_like(vector: Tensor, seed: int) -> Tensor:
