@@ -17,7 +17,9 @@ from hookscope.commands import (
     planning,
     probe,
     refusal,
+    security,
     steer,
+    surrogate,
     toxicity,
     unlearn,
 )
@@ -36,6 +38,8 @@ COMMANDS = (
     influence,
     toxicity,
     unlearn,
+    surrogate,
+    security,
     models,
 )
 
