@@ -57,6 +57,8 @@ class HyperForgetConfig:
     """Classifiers sampled for each class."""
     n_given: tuple[int, ...] = (0, 10)
     """Images of the class that attackers are given."""
+    attack_steps: int = 200
+    """Steps of an attack."""
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     """The hypernetworks."""
     seed: int = 0
@@ -186,7 +188,9 @@ def _measured(
     }
     seeds = [derive(config.seed, "attack", run) for run in range(len(weights))]
     for n in config.n_given:
-        after = relearn_class(mlp, weights, split, class_, n_given=n, seeds=seeds)
+        after = relearn_class(
+            mlp, weights, split, class_, n_given=n, n_steps=config.attack_steps, seeds=seeds
+        )
         found[f"forget after {n}"] = forget_retain_accuracy(mlp, after, split, class_)[0]
     estimates = {key: mean_estimate(values).to_dict() for key, values in found.items()}
     return estimates | {"disagreement": disagreement(mlp, weights, split.test_x)}
