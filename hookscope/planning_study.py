@@ -162,8 +162,8 @@ def _above_random(result: SteeringResult) -> list[dict[str, Any]]:
     for row in result.rows:
         if row.layer is None or row.vector != "probe":
             continue
+        gain = result.above_random(layer=row.layer, part=row.part, coefficient=row.coefficient)
         place = {"layer": row.layer, "part": row.part, "coefficient": row.coefficient}
-        gain = result.above_random(**place)
         rows.append({**place, "value": gain.value, "low": gain.low, "high": gain.high})
     return rows
 
