@@ -257,18 +257,18 @@ def with_excess(rows: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def summarize(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+def summarize(rows: pd.DataFrame, columns: Sequence[str], *, seed: int = 0) -> pd.DataFrame:
     """Mean over seeds of each column, with an interval, for each image set and method."""
     found = []
     for (images, method), group in rows.groupby(["images", "method"], sort=False):
         about = {"images": images, "method": method}
         for column in columns:
-            estimate = mean_estimate(group[column].to_numpy())
+            estimate = mean_estimate(group[column].to_numpy(), seed=seed)
             found.append(about | {"quantity": column} | estimate.to_dict())
     return pd.DataFrame(found)
 
 
-def resistance_correlation(rows: pd.DataFrame, column: str) -> Estimate:
+def resistance_correlation(rows: pd.DataFrame, column: str, *, seed: int = 0) -> Estimate:
     """Rank correlation over methods of a column with resistance, its mean over the seeds.
 
     Resistance is minus the accuracy that the attack without forgotten images brings to those that
@@ -277,7 +277,7 @@ def resistance_correlation(rows: pd.DataFrame, column: str) -> Estimate:
     found = []
     for _, group in rows[~rows["method"].isin(REFERENCES)].groupby("seed"):
         found.append(spearmanr(group[column], -group["held after 0"]).statistic)
-    return mean_estimate(np.array(found))
+    return mean_estimate(np.array(found), seed=seed)
 
 
 def _check_folder(folder: Path, about: dict[str, Any]) -> None:
