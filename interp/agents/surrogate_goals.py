@@ -12,6 +12,7 @@ Nothing here shows that a surrogate goal makes bargaining safer; only whether on
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -250,7 +251,7 @@ def compare_agents(
     )
 
 
-def plot_agents(results: Mapping[str, SurrogateResult], **layout: object) -> viz.Figure:
+def plot_agents(results: Mapping[str, SurrogateResult], **layout: Any) -> viz.Figure:
     """The fidelity gap of each implementation, beside what wording alone makes."""
     first = next(iter(results.values()))
     rows = {"default agent": first.default_gap, **{k: r.gap for k, r in results.items()}}

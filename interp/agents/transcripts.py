@@ -136,8 +136,8 @@ def _step(row: Mapping[str, Any]) -> Step:
 
 def _scores_by_hop(letters: list[Letter]) -> viz.Figure:
     return viz.scatter(
-        [one.hop for one in letters],
-        [one.score for one in letters],
+        [one.hop or 0 for one in letters],
+        [one.score or 0.0 for one in letters],
         labels=[f"{one.number}: {one.sender} to {one.to}" for one in letters],
         title="What the monitor says of messages, by hop",
         x_title="hops from the injected message",
