@@ -5,9 +5,8 @@ on with the next: scores of digits, the toy, a linear regression, digits without
 without single examples, the rows of a probe, MNIST digits with wrong labels.
 """
 
-import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,8 @@ from hookscope.influence_tasks import (
     probe_rows,
     toy,
 )
+from hookscope.study_folder import Part, run_parts
 from interp import HookedModel
-from interp.core.files import write_atomically
 from interp.influence import (
     Agreement,
     Problem,
@@ -130,8 +129,7 @@ def run_influence_study(
         ValueError: If the folder holds results of another configuration, or a part is unknown.
     """
     config, folder = config or InfluenceConfig(), Path(folder)
-    _check_folder(folder, config)
-    parts: dict[str, Callable[[], dict[str, Any]]] = {
+    parts: dict[str, Part] = {
         "digits": lambda: _digits(folder, config),
         "toy": lambda: _toy(config),
         "regression": lambda: _regression(config),
@@ -142,29 +140,7 @@ def run_influence_study(
         parts["probe"] = lambda: _probe(model, config, progress)
     if data is not None:
         parts["mnist"] = lambda: _mnist(data, config)
-    if unknown := set(only or ()) - set(parts):
-        raise ValueError(f"no parts {sorted(unknown)}: needed some of {list(parts)}")
-    found: dict[str, Any] = {}
-    for name, run in parts.items():
-        if only is not None and name not in only:
-            continue
-        path = folder / f"{name}.json"
-        if not path.exists():
-            start = time.process_time()
-            result = run() | {"cpu_seconds": round(time.process_time() - start, 1)}
-            write_atomically(path, json.dumps(result, indent=1).encode())
-        found[name] = json.loads(path.read_text(encoding="utf-8"))
-        result = {"config": asdict(config), **found}
-        write_atomically(folder / "results.json", json.dumps(result, indent=1).encode())
-    return {"config": asdict(config), **found}
-
-
-def _check_folder(folder: Path, config: InfluenceConfig) -> None:
-    path, wanted = folder / "config.json", asdict(config)
-    if not path.exists():
-        write_atomically(path, json.dumps(wanted, indent=1).encode())
-    elif json.loads(path.read_text(encoding="utf-8")) != wanted:
-        raise ValueError(f"{folder} holds a study with other choices; use another folder")
+    return run_parts(folder, asdict(config), parts, only=only)
 
 
 def _scores_path(folder: Path, method: str) -> Path:
