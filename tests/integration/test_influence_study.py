@@ -9,6 +9,7 @@ from hookscope.influence_tasks import digits, mislabeled
 from interp import HookedModel
 
 TINY = InfluenceConfig(
+    n_probe_seeds=32,
     n_train=40,
     n_queries=2,
     n_steps=12,
