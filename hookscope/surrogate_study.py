@@ -420,7 +420,9 @@ class _Study:
             )
             for row in doubled
         ]
-        config = TuningConfig(n_steps=self.config.tuning_steps, first_layer=15, lr=1e-3)
+        config = TuningConfig(
+            n_steps=self.config.tuning_steps, first_layer=self.model.n_layers // 2, lr=1e-3
+        )
         tuned, losses = tune_choices(
             self.agent, lessons, config=config, seed=self.config.seed, progress=self.progress
         )
