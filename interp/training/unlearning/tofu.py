@@ -9,6 +9,7 @@ compares stemmed words; the stemmer here is Porter's (1980), so that logs of oth
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,7 +67,7 @@ def evaluate_tofu(
         retrained: Scores of the retrained model there.
         others: Its scores on the retain set, on real authors and on world facts.
     """
-    test = stats.ks_2samp(forget.truth_ratio, retrained.truth_ratio)
+    test: Any = stats.ks_2samp(forget.truth_ratio, retrained.truth_ratio)
     ratio = forget.truth_ratio
     return TofuResult(
         forget_quality=float(test.pvalue),

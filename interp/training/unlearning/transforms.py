@@ -10,7 +10,7 @@ RepSelect (Sondej et al. 2026, arXiv 2606.17168).
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -30,7 +30,7 @@ def gradient(loss: Loss, weights: Mapping[str, nn.Parameter]) -> Gradients:
     value = loss()
     if not bool(value.isfinite()):
         raise FloatingPointError(f"the loss is {float(value.detach())}")
-    found = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
+    found: Any = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
     return {
         name: torch.zeros_like(weight) if part is None else part
         for (name, weight), part in zip(weights.items(), found, strict=True)
