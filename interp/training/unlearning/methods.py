@@ -10,7 +10,7 @@ Defaults are theirs where they carry over to any model, and plain otherwise.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -373,7 +373,7 @@ class Cir:
             for handle in handles:
                 handle.remove()
         outputs = [output for _, output in seen.values()]
-        parts = torch.autograd.grad(loss, outputs, allow_unused=True)
+        parts: Any = torch.autograd.grad(loss, outputs, allow_unused=True)
         found = {name: torch.zeros_like(weight) for name, weight in task.weights.items()}
         for (name, (inputs, _)), part in zip(seen.items(), parts, strict=True):
             if part is not None and bool(part.any()):
