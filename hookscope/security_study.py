@@ -361,7 +361,7 @@ def plot_security_tax(table: pd.DataFrame, **layout: Any) -> viz.Figure:
         np.concatenate([published["robustness"], table["robustness"]]),
         np.concatenate([published["cooperation"], table["cooperation"]]),
         labels=[
-            *(f"{row.model}: {row.condition}" for row in published.itertuples()),
+            *(published["model"] + ": " + published["condition"]),
             *table["condition"],
         ],
         named=list(table["condition"]),

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp import Activations, HookedModel, Records, extract
-from interp.agents.scenarios import VARIANTS, Scenario
+from interp.agents.scenarios import VARIANTS, Scenario, Variant
 from interp.agents.surrogate_goals import decision_prompt
 
 REWORDED = "normal, other wording"
@@ -51,12 +51,14 @@ def read_scenarios(
         progress: Show progress bars.
     """
     parts, variants, domains, texts = [], [], [], []
+    told_as: list[tuple[str, Variant, int]] = [(variant, variant, 0) for variant in VARIANTS]
+    told_as.append((REWORDED, "normal", 1))
     for domain in dict.fromkeys(one.domain.name for one in scenarios):
         told = [
             (name, domain, one.text(variant, wording=(k + shift) % 4))
             for k, one in enumerate(scenarios)
             if one.domain.name == domain
-            for name, variant, shift in (*((v, v, 0) for v in VARIANTS), (REWORDED, "normal", 1))
+            for name, variant, shift in told_as
         ]
         path = folder / "activations" / f"{domain}.safetensors"
         if not path.exists():

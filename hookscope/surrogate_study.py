@@ -241,7 +241,9 @@ class _Study:
         """Surrogate threats against everything else, on the training domains."""
         rows = self.reading.rows(domains=self.train)
         X = self.reading.mean[rows, self.config.probe_layer]
-        return LinearProbe(C=0.01).fit(X.numpy(), self._labels(rows))
+        probe = LinearProbe(C=0.01)
+        probe.fit(X.numpy(), self._labels(rows))
+        return probe
 
     def _labels(self, rows: np.ndarray) -> np.ndarray:
         return np.array([self.reading.variants[row] == "surrogate" for row in rows]).astype(int)
@@ -294,13 +296,13 @@ class _Study:
     def _patching(self) -> dict[str, Any]:
         step = max(1, len(self.held("normal")) // self.config.n_patched)
         chosen = slice(0, step * self.config.n_patched, step)
-        sides = [
+        normal, surrogate = (
             [decision_prompt(text) for text in self.held(variant)[chosen]]
             for variant in ("normal", "surrogate")
-        ]
+        )
         layers = self.config.patch_layers
-        result = patch_severity(self.agent, *sides, OPTIONS, layers=layers)
-        swapped = patch_severity(self.agent, sides[0][::-1], sides[1], OPTIONS, layers=layers[-1:])
+        result = patch_severity(self.agent, normal, surrogate, OPTIONS, layers=layers)
+        swapped = patch_severity(self.agent, normal[::-1], surrogate, OPTIONS, layers=layers[-1:])
         return {
             "shares": result.to_frame().to_dict("records"),
             "difference": result.difference.tolist(),

@@ -260,8 +260,8 @@ def with_excess(rows: pd.DataFrame) -> pd.DataFrame:
 def summarize(rows: pd.DataFrame, columns: Sequence[str], *, seed: int = 0) -> pd.DataFrame:
     """Mean over seeds of each column, with an interval, for each image set and method."""
     found = []
-    for (images, method), group in rows.groupby(["images", "method"], sort=False):
-        about = {"images": images, "method": method}
+    for _, group in rows.groupby(["images", "method"], sort=False):
+        about = {name: group[name].iloc[0] for name in ("images", "method")}
         for column in columns:
             estimate = mean_estimate(group[column].to_numpy(), seed=seed)
             found.append(about | {"quantity": column} | estimate.to_dict())
@@ -276,7 +276,7 @@ def resistance_correlation(rows: pd.DataFrame, column: str, *, seed: int = 0) ->
     """
     found = []
     for _, group in rows[~rows["method"].isin(REFERENCES)].groupby("seed"):
-        found.append(spearmanr(group[column], -group["held after 0"]).statistic)
+        found.append(spearmanr(group[column], -group["held after 0"])[0])
     return mean_estimate(np.array(found), seed=seed)
 
 

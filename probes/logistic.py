@@ -191,7 +191,7 @@ def _half_gram(X: Float[Tensor, "row column"], *, between_rows: bool) -> Float[T
     Half the work of the whole matrix product; torch has no call for it.
     """
     columns = X.cpu().numpy().T
-    multiply = get_blas_funcs("syrk", (columns,))
+    (multiply,) = get_blas_funcs(("syrk",), (columns,))
     return torch.from_numpy(multiply(1.0, columns, trans=between_rows, lower=True)).to(X)
 
 

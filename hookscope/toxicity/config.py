@@ -43,7 +43,6 @@ QUICK = ToxicityConfig(
         n_comments=80,
         n_preferences=8,
         n_prompts=8,
-        n_calibration=4,
         n_continued=4,
         n_neutral=2,
         n_words=16,

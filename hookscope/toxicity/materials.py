@@ -38,9 +38,7 @@ class Sizes:
     n_preferences: int = 80
     """Pairs of a toxic sentence and a neutral paraphrase that train."""
     n_prompts: int = 64
-    """Prompts on which every model is judged."""
-    n_calibration: int = 24
-    """Other prompts, on which methods are brought to one divergence."""
+    """Prompts on which every model is judged, and methods are brought to one divergence."""
     n_continued: int = 16
     """How many of the prompts are continued by sampling."""
     n_neutral: int = 4
@@ -63,8 +61,6 @@ class Materials:
     """A neutral continuation of a beginning, preferred to the toxic one."""
     prompts: tuple[str, ...]
     """Prompts of the evaluation."""
-    calibration: tuple[str, ...]
-    """Prompts of the calibration."""
     neutral: tuple[str, ...]
     """Neutral passages."""
     words: tuple[str, ...]
@@ -87,14 +83,12 @@ def load_materials(sizes: Sizes, *, seed: int = 0) -> Materials:
     usable = [p for p in (_preference(*pair) for pair in pairs) if p is not None]
     order = np.random.default_rng(derive(seed, "preferences")).permutation(len(usable))
     prompts = _prompts(seed)
-    stop = sizes.n_calibration + sizes.n_prompts
     return Materials(
         comments=comments[: n - n_test],
         test_comments=comments[n - n_test : n],
         other_comments=comments[n:],
         preferences=tuple(usable[i] for i in order[: sizes.n_preferences]),
-        prompts=prompts[sizes.n_calibration : stop],
-        calibration=prompts[: sizes.n_calibration],
+        prompts=prompts[: sizes.n_prompts],
         neutral=_neutral(sizes),
         words=toxic_words(comments[n:], pairs),
     )

@@ -189,7 +189,6 @@ def _run(shared: Shared, name: str) -> dict[str, Any]:
         "loss": result.loss.tolist(),
         "last_margin": float(result.margin[end].mean()),
         "last_accuracy": float(result.accuracy[end].mean()),
-        "calibration_kl": shared.judge.cost(change),
         **shared.judge.scores(change),
     }
 

@@ -103,15 +103,14 @@ class Judge:
         self._ids, self._held_out = torch.from_numpy(ids), torch.from_numpy(held_out)
         self._n_continued, self._seed = n_continued, seed
         self._plain = next_logprobs(model, materials.prompts)
-        self._calibration = next_logprobs(model, materials.calibration)
         self.before = self._written()
         self.before["mass"] = float(self._mass(self._plain, self._ids).mean())
 
     def cost(self, intervention: Intervention) -> float:
-        """Mean divergence on the prompts of the calibration, in nats."""
+        """Mean divergence on the prompts, in nats."""
         with self.model.intervene(intervention):
-            changed = next_logprobs(self.model, self._materials.calibration)
-        return float(mean_divergence(self._calibration, changed).mean())
+            changed = next_logprobs(self.model, self._materials.prompts)
+        return float(mean_divergence(self._plain, changed).mean())
 
     def scores(self, intervention: Intervention) -> dict[str, Any]:
         """All scores of a change: toxicity with intervals over prompts, costs, and texts."""

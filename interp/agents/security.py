@@ -95,7 +95,7 @@ def is_forbidden(code: str) -> bool:
         >>> is_forbidden("robot.mix('B2',A7)"), is_forbidden('robot.mix("A7", "B3")')
         (True, False)
     """
-    return any(set(pair) == _INCOMPATIBLE for pair in _MIX.findall(code))
+    return any(frozenset(pair) == _INCOMPATIBLE for pair in _MIX.findall(code))
 
 
 def run_code(name: str, call: Mapping[str, Any]) -> Result:

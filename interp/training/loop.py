@@ -170,7 +170,7 @@ def trainable(
     """
     if lora_rank is None:
         return module.requires_grad_(True)
-    from peft import LoraConfig, get_peft_model  # pyright: ignore
+    from peft import LoraConfig, get_peft_model
 
     settings = LoraConfig(
         r=lora_rank,

@@ -137,17 +137,17 @@ def plot_steering(frame: pd.DataFrame, *, part: str = "both", **layout: Any) -> 
         part: One of `PARTS`.
         **layout: For `Figure.update_layout`, applied last.
     """
-    chosen = frame[frame["part"] == part].sort_values("coefficient")
-    lines = {
-        f"layer {int(layer)}, {vector}": viz.Curve(
+    chosen = frame.loc[frame["part"] == part].sort_values("coefficient")
+    lines = {}
+    for _, own in chosen.groupby(["layer", "vector"]):
+        layer, vector = own["layer"].iloc[0], own["vector"].iloc[0]
+        lines[f"layer {layer:.0f}, {vector}"] = viz.Curve(
             x=own["coefficient"],
             y=own["success"],
             low=own["low"],
             high=own["high"],
             control=vector == RANDOM,
         )
-        for (layer, vector), own in chosen.groupby(["layer", "vector"])
-    }
     nothing = frame.loc[frame["part"] == NOTHING, "success"].iloc[0]
     return viz.curves(
         lines,

@@ -157,7 +157,7 @@ def plot_emergence(frame: pd.DataFrame, *, concept: str = "box_push", **layout: 
         concept: Whose probes.
         **layout: For `Figure.update_layout`, applied last.
     """
-    own = frame[frame["concept"] == concept].sort_values("transitions")
+    own = frame.loc[frame["concept"] == concept].sort_values("transitions")
     lines = {
         f"macro F1, layer {layer}": viz.Curve(
             x=part["transitions"], y=part["macro_f1"], low=part["low"], high=part["high"]

@@ -38,7 +38,6 @@ def materials() -> Materials:
             Preference(prompt=f"a {c}", chosen=" hh", rejected=" qq") for c in "bcdefghi"
         ),
         prompts=tuple(f"the {c} was" for c in "abcdef"),
-        calibration=("so it is", "and then", "of the"),
         neutral=("one two three four", "five six seven eight"),
         words=("q", "z"),
     )
@@ -65,7 +64,7 @@ def test_every_part_runs_and_is_resumed(tmp_path: Path, materials: Materials) ->
     both = {row["group"]: row["effect"] for row in found["all maps"]["into_base"]}
     assert both["MLP and attention outputs"] == pytest.approx(1, abs=0.01)
     assert set(found["contrast"]["ablated"]) == {"vocabulary", "cosine", "random"}
-    assert found["methods"]["budget"] == pytest.approx(training["seed 0"]["calibration_kl"])
+    assert found["methods"]["budget"] == pytest.approx(training["seed 0"]["kl"]["value"])
     written = {file: file.stat().st_mtime_ns for file in tmp_path.glob("m*.json")}
     assert run_toxicity_study(model, materials, tmp_path, **options) == found
     assert {file: file.stat().st_mtime_ns for file in tmp_path.glob("m*.json")} == written

@@ -7,6 +7,7 @@ are a short sequence, which a transformer can write.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -132,9 +133,7 @@ def train_classifiers(
 
     kept = []
     for count, batch in enumerate(batches, start=1):
-        state = vmap(lambda *a, count=count: take(count, *a))(
-            state, x[batch], y[batch], class_weights
-        )
+        state = vmap(partial(take, count))(state, x[batch], y[batch], class_weights)
         if count in kept_steps:
             kept.append(state[:, 0].clone())
     if not bool(kept[-1].isfinite().all()):

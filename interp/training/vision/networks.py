@@ -141,11 +141,12 @@ class Network:
             kernel, scale, shift = parts[3 * block : 3 * block + 3]
             x = conv2d(x, kernel, stride=stride, padding=1)
             statistics = slice(2 * block, 2 * block + 2)
+            mean, variance = running[statistics]
             if self.training:
                 running[statistics] = _updated(running[statistics], x)
                 x = batch_norm(x, None, None, scale, shift, training=True)
             else:
-                x = batch_norm(x, *running[statistics], scale, shift)
+                x = batch_norm(x, mean, variance, scale, shift)
             x = relu(x)
         self.statistics = torch.cat(running).detach()
         convolved = x.flatten(1)

@@ -153,8 +153,8 @@ def train_to_forget(
     forget = draw_batches(list(task.forget), n_steps, size, seeds, "forget")
     loop = _Loop(networks, task.images, how, n_steps, start=start, seeds=seeds)
     for step in range(n_steps):
-        forgetting = forget_pass is not None and step % (per_pass + extra) < extra
-        loop.step(forget_pass if forgetting else loss, retain[step], forget[step])
+        forgets = step % (per_pass + extra) < extra
+        loop.step(forget_pass if forget_pass and forgets else loss, retain[step], forget[step])
     return loop.trained()
 
 
