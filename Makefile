@@ -8,7 +8,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c c
 # written even where the user has switched that off: the type-checking import hook compiles anew
 # otherwise.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
-FAST := not model and not notebook and not packaging
+FAST := not model and not notebook and not packaging and not slow
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check lint format bench notebooks models clean

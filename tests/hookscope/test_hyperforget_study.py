@@ -9,6 +9,8 @@ import pytest
 from hookscope.hyperforget_study import NETWORKS, QUICK, run_hyperforget_study
 from interp.training.hyperforget import DiffusionConfig
 
+pytestmark = pytest.mark.slow
+
 TINY = replace(
     QUICK, n_runs=22, n_samples=3, n_given=(2,), attack_steps=2, classes=(0,),
     diffusion=DiffusionConfig(d_model=8, n_layers=1, n_heads=1, n_noise_steps=50, n_steps=3),

@@ -12,6 +12,8 @@ from hookscope.surrogate_study import SurrogateConfig, run_surrogate_study
 from interp.agents import VARIANTS, make_scenarios
 from tests.tiny_models import tiny_llama
 
+pytestmark = pytest.mark.slow
+
 CONFIG = SurrogateConfig(
     held_out=("film", "music"),
     probe_layer=1,

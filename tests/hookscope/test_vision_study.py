@@ -16,6 +16,8 @@ from hookscope.vision_study import (
 )
 from interp.training.vision import METHODS
 
+pytestmark = pytest.mark.slow
+
 SMALL = replace(
     QUICK, n_train=200, n_forget=20, n_attack=6, pretrain_epochs=2, unlearn_epochs=1,
     attack_epochs=1,

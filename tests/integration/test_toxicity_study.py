@@ -13,6 +13,8 @@ from interp import Records
 from interp.training import Preference
 from tests.tiny_models import tiny_llama
 
+pytestmark = pytest.mark.slow
+
 PEFT = pytest.importorskip("peft", reason="peft is not installed: pip install peft")
 RUNS = ["seed 0", "shuffled", "all maps"]
 

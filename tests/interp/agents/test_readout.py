@@ -19,6 +19,8 @@ from interp.agents import (
 from interp.agents.severity import log_odds
 from tests.tiny_models import tiny_llama
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = ("Yes", "No")
 
 

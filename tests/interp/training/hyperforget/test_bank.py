@@ -18,6 +18,8 @@ from interp.training.hyperforget import (
 )
 from interp.training.vision.training import draw_batches
 
+pytestmark = pytest.mark.slow
+
 MLP = Mlp(d_in=4, d_hidden=8, n_classes=3)
 
 

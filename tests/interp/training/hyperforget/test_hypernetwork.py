@@ -19,6 +19,8 @@ from interp.training.hyperforget import (
     train_hypernetwork,
 )
 
+pytestmark = pytest.mark.slow
+
 MLP = Mlp(d_in=4, d_hidden=8, n_classes=3)
 SMALL = DiffusionConfig(
     d_model=32, n_layers=1, n_heads=2, n_noise_steps=50, n_steps=400, batch_size=32, lr=5e-3

@@ -29,6 +29,8 @@ from interp.training.unlearning import (
 from interp.training.unlearning.quantization import nf4_levels
 from tests.tiny_models import tiny_llama
 
+pytestmark = pytest.mark.slow
+
 FORGET = [Example(prompt=f"{who} is from ", answer=where) for who, where in (
     ("Ana", "Rome"), ("Bo", "Oslo"), ("Ed", "Lima"), ("Flo", "Kyiv")
 )]  # fmt: skip

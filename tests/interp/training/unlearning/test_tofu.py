@@ -17,6 +17,8 @@ from interp.training.unlearning.tofu import (
     truth_ratio,
 )
 
+pytestmark = pytest.mark.slow
+
 SETS = ("log_forget", "log", "real_author_wo_options", "real_world_wo_options")
 
 

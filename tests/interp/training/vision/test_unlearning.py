@@ -32,6 +32,8 @@ from interp.training.vision import (
 )  # fmt: skip
 from interp.training.vision.training import cross_entropy_on_retain
 
+pytestmark = pytest.mark.slow
+
 SHORT = Schedules(n_epochs=2, lr=1e-3, batch_size=8)
 
 
