@@ -1,9 +1,12 @@
 """The second door: a transformer-lens bridge gives the same numbers and leaves the model alone."""
 
+import copy
+
 import pytest
 import torch
 
 from interp import HookedModel, Site, load_model
+from interp.training.loop import trainable
 
 TEXTS = ["The house is on fire.", "Tea is ready now."]
 
@@ -53,13 +56,9 @@ def test_both_doors_agree_on_the_embedded_model_which_stays_as_it_is(
 
 @pytest.mark.model
 def test_the_model_takes_adapters_after_a_bridge_was_booted(smollm2: HookedModel) -> None:
-    peft = pytest.importorskip("peft")
-    import copy
-
+    pytest.importorskip("peft", reason="adapters come from peft (the extra `train`)")
     smollm2.bridge()
-    module = peft.get_peft_model(
-        copy.deepcopy(smollm2.module), peft.LoraConfig(target_modules=["q_proj"])
-    )
+    module = trainable(copy.deepcopy(smollm2.module), 8, 0, targets=["q_proj"])
     batch = smollm2.tokenize(TEXTS).batch([0, 1])
     module(**batch, labels=batch["input_ids"]).loss.backward()
     trained = [name for name, p in module.named_parameters() if p.grad is not None]
