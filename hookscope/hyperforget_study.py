@@ -4,15 +4,14 @@ For each image set, one hypernetwork is asked for two losses of a fixed class, a
 every class. Each is a file of its own, so that an interrupted study goes on with the next.
 """
 
-import json
-import time
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from interp.core.files import write_atomically
+from hookscope.study_folder import claim, kept, write_json
 from interp.core.seeds import derive, generator
 from interp.training.hyperforget import (
     DiffusionConfig,
@@ -91,22 +90,15 @@ def run_hyperforget_study(
         FileNotFoundError: If the images are not there.
     """
     config, folder = config or HyperForgetConfig(), Path(folder)
-    about = json.loads(json.dumps({"config": asdict(config)}))
-    path = folder / "config.json"
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != about:
-        raise ValueError(f"{folder} holds a study with other choices; use another folder")
-    _write(path, about)
-    parts: dict[str, Any] = {}
+    choices = claim(folder, asdict(config))
+    found: dict[str, Any] = {"config": choices, "parts": {}}
     for images in config.images:
         for name in NETWORKS:
-            path = folder / f"{images}, {name}.json"
-            if not path.exists():
-                start = time.process_time()
-                found = _part(images, name, config, progress)
-                _write(path, found | {"cpu_seconds": time.process_time() - start})
-            parts[path.stem] = json.loads(path.read_text(encoding="utf-8"))
-            _write(folder / "results.json", about | {"parts": parts})
-    return about | {"parts": parts}
+            compute = partial(_part, images, name, config, progress)
+            part = f"{images}, {name}"
+            found["parts"][part] = kept(folder / f"{part}.json", compute)
+            write_json(folder / "results.json", found)
+    return found
 
 
 def image_split(images: ImageSet, train_share: float, *, seed: int = 0) -> Split:
@@ -194,7 +186,3 @@ def _measured(
         found[f"forget after {n}"] = forget_retain_accuracy(mlp, after, split, class_)[0]
     estimates = {key: mean_estimate(values).to_dict() for key, values in found.items()}
     return estimates | {"disagreement": disagreement(mlp, weights, split.test_x)}
-
-
-def _write(path: Path, content: Any) -> None:
-    write_atomically(path, json.dumps(content, indent=1).encode())

@@ -7,8 +7,6 @@ four published defences, with the monitor, and with a suspicion direction added.
 model is kept in a file, so that an interrupted study goes on where it stopped.
 """
 
-import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hookscope.study_folder import Part, claim, run_parts
 from interp import Activations, Direction, HookedModel, Records, add, concatenate, extract, viz
 from interp.agents import (
     ANSWERS,
@@ -40,7 +39,6 @@ from interp.agents import (
     run_arena,
     wilson,
 )
-from interp.core.files import write_atomically
 from interp.core.interventions import SiteEdit
 from probes import LinearProbe, auroc
 from probes.text import word_classifier
@@ -93,14 +91,9 @@ def run_security_study(
         ValueError: If the folder holds a study of other choices, or a part is unknown.
     """
     config, folder = config or SecurityConfig(), Path(folder)
-    wanted = json.loads(json.dumps({"model": model.name, **asdict(config)}))
-    path = folder / "config.json"
-    if not path.exists():
-        write_atomically(path, json.dumps(wanted, indent=1).encode())
-    elif json.loads(path.read_text(encoding="utf-8")) != wanted:
-        raise ValueError(f"{folder} holds a study with other choices; use another folder")
+    choices = claim(folder, {"model": model.name, **asdict(config)})
     study = _Study(model, config, folder, progress)
-    parts: dict[str, Callable[[], dict[str, Any]]] = {
+    parts: dict[str, Part] = {
         "monitor": study.monitor,
         **{one.name: lambda one=one: study.condition(one.name, one) for one in DEFENCES},
         "probe monitor": lambda: study.condition("probe monitor", screened=True),
@@ -111,19 +104,7 @@ def run_security_study(
             for strength in config.strengths
         },
     }
-    if unknown := set(only or ()) - set(parts):
-        raise ValueError(f"no parts {sorted(unknown)}: needed some of {list(parts)}")
-    found: dict[str, Any] = {"config": wanted}
-    for name, run in parts.items():
-        done = folder / "parts" / f"{name}.json"
-        if not done.exists() and (only is None or name in only):
-            start = time.process_time()
-            result = run() | {"cpu_seconds": round(time.process_time() - start, 1)}
-            write_atomically(done, json.dumps(result, indent=1).encode())
-        if done.exists():
-            found[name] = json.loads(done.read_text(encoding="utf-8"))
-    write_atomically(folder / "results.json", json.dumps(found, indent=1).encode())
-    return found
+    return run_parts(folder, choices, parts, only=only)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,6 @@ the training domains; what is studied is that agent. Every answer is kept in a f
 there, so that an interrupted study goes on where it stopped.
 """
 
-import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hookscope.study_folder import Part, claim, run_parts
 from hookscope.surrogate_reading import REWORDED, read_scenarios
 from interp import HookedModel
 from interp.agents import (
@@ -39,14 +38,11 @@ from interp.agents import (
     wilson,
     with_readout,
 )
-from interp.core.files import write_atomically
 from interp.core.hooks import Intervention
 from interp.data import load_fixture
 from probes import LinearProbe, auroc
 from probes.text import word_classifier
 from steering import Gate, MapSteering, Steering, least_squares
-
-Part = Callable[[], dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,27 +93,9 @@ def run_surrogate_study(
         ValueError: If the folder holds a study of other choices, or a part is unknown.
     """
     config, folder = config or SurrogateConfig(), Path(folder)
-    wanted = json.loads(json.dumps({"model": model.name, **asdict(config)}))
-    path = folder / "config.json"
-    if not path.exists():
-        write_atomically(path, json.dumps(wanted, indent=1).encode())
-    elif json.loads(path.read_text(encoding="utf-8")) != wanted:
-        raise ValueError(f"{folder} holds a study with other choices; use another folder")
+    choices = claim(folder, {"model": model.name, **asdict(config)})
     study = _Study(model, config, folder, progress)
-    parts = study.parts()
-    if unknown := set(only or ()) - set(parts):
-        raise ValueError(f"no parts {sorted(unknown)}: needed some of {list(parts)}")
-    found: dict[str, Any] = {"config": wanted}
-    for name, run in parts.items():
-        done = folder / "parts" / f"{name}.json"
-        if not done.exists() and (only is None or name in only):
-            start = time.process_time()
-            result = run() | {"cpu_seconds": round(time.process_time() - start, 1)}
-            write_atomically(done, json.dumps(result, indent=1).encode())
-        if done.exists():
-            found[name] = json.loads(done.read_text(encoding="utf-8"))
-    write_atomically(folder / "results.json", json.dumps(found, indent=1).encode())
-    return found
+    return run_parts(folder, choices, study.parts(), only=only)
 
 
 class _Study:

@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from hookscope.study_folder import claim, write_json
 from hookscope.unlearning_tasks import Fact, author_task
 from interp import HookedModel, load_model
-from interp.core.files import write_atomically
 from interp.data import load_fixture
 from interp.training import Example, SftConfig, train_sft
 from interp.training.unlearning import (
@@ -128,7 +128,7 @@ def run_unlearning_study(
         ValueError: If the folder holds results of another configuration.
     """
     config, folder = config or UnlearningConfig(), Path(folder)
-    _check_folder(folder, config)
+    claim(folder, asdict(config))
     names = list(methods(model, config.n_steps))
     wanted = range(config.n_seeds) if seeds is None else seeds
     with tqdm(
@@ -143,9 +143,7 @@ def run_unlearning_study(
                 assert bench is not None
                 bar.set_description(f"{name}, seed {seed}")
                 cell = bench.cell(name, budget)
-                write_atomically(
-                    _path(folder, seed, name, budget), json.dumps(cell, indent=1).encode()
-                )
+                write_json(_path(folder, seed, name, budget), cell)
                 bar.update()
     return _collect(folder, config)
 
@@ -295,18 +293,10 @@ def _path(folder: Path, seed: int, method: str, budget: float) -> Path:
     return folder / f"seed-{seed}" / f"{method}-{budget:g}.json"
 
 
-def _check_folder(folder: Path, config: UnlearningConfig) -> None:
-    path, wanted = folder / "config.json", json.dumps(asdict(config), indent=1)
-    if not path.exists():
-        write_atomically(path, wanted.encode())
-    elif path.read_text(encoding="utf-8") != wanted:
-        raise ValueError(f"{folder} holds a study with other choices; use another folder")
-
-
 def _collect(folder: Path, config: UnlearningConfig) -> dict[str, Any]:
     """All cells that are there, as one file."""
     paths = sorted(folder.glob("seed-*/*-*.json"))
     cells = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     results = {"config": asdict(config), "cells": cells}
-    write_atomically(folder / "results.json", json.dumps(results, indent=1).encode())
+    write_json(folder / "results.json", results)
     return results

@@ -19,7 +19,8 @@ import torch
 from scipy.stats import spearmanr
 from tqdm.auto import tqdm
 
-from interp.core.files import load_tensors, save_tensors, write_atomically
+from hookscope.study_folder import claim, write_json
+from interp.core.files import load_tensors, save_tensors
 from interp.training.optimizers import cosine_decay
 from interp.training.vision import (
     METHODS,
@@ -139,7 +140,7 @@ def run_vision_study(
     """
     folder, seeds = Path(folder), list(range(seed, seed + n_runs))
     about = {"seeds": seeds, "settings": [asdict(setting) for setting in settings]}
-    _check_folder(folder, about)
+    claim(folder, about)
     names = [*REFERENCES, *(method.name for method in methods)]
     bar = tqdm(total=len(settings) * len(names), disable=not progress, desc="relearning")
     rows: list[dict[str, Any]] = []
@@ -147,7 +148,7 @@ def run_vision_study(
         part = _Part(folder / setting.images, setting, seeds, methods)
         for name in names:
             rows += part.result(name)
-            _write(folder / "results.json", about | {"rows": rows})
+            write_json(folder / "results.json", about | {"rows": rows})
             bar.update()
     return about | {"rows": rows}
 
@@ -172,7 +173,7 @@ class _Part:
             seconds = time.process_time() - start
             about = {"images": self._setting.images, "method": name, "cpu_seconds": seconds}
             numbered = pd.DataFrame(columns).assign(seed=self._seeds, **about)
-            _write(path, numbered.to_dict("records"))
+            write_json(path, numbered.to_dict("records"))
         return json.loads(path.read_text(encoding="utf-8"))
 
     def _forgotten(self, name: str) -> Networks:
@@ -278,15 +279,3 @@ def resistance_correlation(rows: pd.DataFrame, column: str, *, seed: int = 0) ->
     for _, group in rows[~rows["method"].isin(REFERENCES)].groupby("seed"):
         found.append(spearmanr(group[column], -group["held after 0"])[0])
     return mean_estimate(np.array(found), seed=seed)
-
-
-def _check_folder(folder: Path, about: dict[str, Any]) -> None:
-    path, wanted = folder / "config.json", json.loads(json.dumps(about))
-    if not path.exists():
-        _write(path, wanted)
-    elif json.loads(path.read_text(encoding="utf-8")) != wanted:
-        raise ValueError(f"{folder} holds a study with other choices; use another folder")
-
-
-def _write(path: Path, content: Any) -> None:
-    write_atomically(path, json.dumps(content, indent=1).encode())

@@ -1,7 +1,5 @@
 """What several parts of the toxicity study need, made when it is first asked for."""
 
-import json
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -11,13 +9,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from hookscope.study_folder import kept
 from hookscope.toxicity.config import ALL_MAPS, SHUFFLED, ToxicityConfig
 from hookscope.toxicity.directions import main_directions, random_direction
 from hookscope.toxicity.materials import Materials, token_ids
 from hookscope.toxicity.scoring import Judge, ToxicityClassifier, fit_classifier
 from interp import Activations, Direction, HookedModel, extract, generate
 from interp.attribution import NeuronChange, align_vectors, attribute_change, value_vectors
-from interp.core.files import write_atomically
 from interp.core.seeds import derive
 from interp.training import DpoConfig, Preference, TrainingResult, train_dpo
 
@@ -53,12 +51,7 @@ class Shared:
 
     def kept(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """A result from its file, or made now and written there with its CPU seconds."""
-        path = self.folder / f"{name}.json"
-        if not path.exists():
-            start = time.process_time()
-            result = make() | {"cpu_seconds": round(time.process_time() - start, 1)}
-            write_atomically(path, json.dumps(result, indent=1).encode())
-        return json.loads(path.read_text(encoding="utf-8"))
+        return kept(self.folder / f"{name}.json", make)
 
     @cached_property
     def comments(self) -> tuple[Activations, Activations]:

@@ -5,19 +5,18 @@ it is done, so that an interrupted study goes on with the next; training goes on
 checkpoint.
 """
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hookscope.study_folder import Part, run_parts
 from hookscope.toxicity.config import ToxicityConfig
 from hookscope.toxicity.materials import Materials
 from hookscope.toxicity.parts import PARTS, contrast_model
 from hookscope.toxicity.shared import Shared
 from interp import HookedModel
-from interp.core.files import write_atomically
 
 
 def run_toxicity_study(
@@ -45,28 +44,9 @@ def run_toxicity_study(
         ValueError: If the folder holds results of another configuration, or a part is unknown.
     """
     config, folder = config or ToxicityConfig(), Path(folder)
-    about = {"model": model.name, **asdict(config)}
-    _check_folder(folder, about)
     shared = Shared(model, materials, folder, config, progress=progress)
-    run: dict[str, Callable[[], dict[str, Any]]] = {
-        name: partial(part, shared) for name, part in PARTS.items()
-    }
+    parts: dict[str, Part] = {name: partial(part, shared) for name, part in PARTS.items()}
     if contrast is not None:
-        run["contrast"] = lambda: contrast_model(shared, contrast)
-    if unknown := set(only or ()) - set(run):
-        raise ValueError(f"no parts {sorted(unknown)}: needed some of {list(run)}")
-    found: dict[str, Any] = {}
-    for name, part in run.items():
-        if only is None or name in only or (folder / f"{name}.json").exists():
-            found[name] = shared.kept(name, part)
-            result = {"config": about, **found}
-            write_atomically(folder / "results.json", json.dumps(result, indent=1).encode())
-    return {"config": about, **found}
-
-
-def _check_folder(folder: Path, about: dict[str, Any]) -> None:
-    path, wanted = folder / "config.json", json.loads(json.dumps(about))
-    if not path.exists():
-        write_atomically(path, json.dumps(wanted, indent=1).encode())
-    elif json.loads(path.read_text(encoding="utf-8")) != wanted:
-        raise ValueError(f"{folder} holds a study with other choices; use another folder")
+        parts["contrast"] = lambda: contrast_model(shared, contrast)
+    choices = {"model": model.name, **asdict(config)}
+    return run_parts(folder, choices, parts, only=only)
