@@ -106,6 +106,17 @@ def pad(pairs: Sequence[TokenPair], device: torch.device | str = "cpu") -> Batch
     return Batch(ids=ids.to(device), mask=mask.to(device), answer=counted.to(device))
 
 
+def prompts_of(batch: Batch) -> list[list[int]]:
+    """Token ids of the prompts of a batch."""
+    rows = zip(batch.ids, batch.mask & ~batch.answer, strict=True)
+    return [ids[keep].tolist() for ids, keep in rows]
+
+
+def answers_of(batch: Batch) -> list[list[int]]:
+    """Token ids of the answers of a batch."""
+    return [ids[keep].tolist() for ids, keep in zip(batch.ids, batch.answer, strict=True)]
+
+
 def make_batch(model: HookedModel, examples: Sequence[Example], *, end: bool = False) -> Batch:
     """One batch of examples on the model's device, answers without the end of text: for scores."""
     return pad(encode_all(model, examples, end=end), model.device)

@@ -33,23 +33,22 @@ from interp.training.unlearning.evaluation import (
     membership_auroc,
     min_k,
 )
-from interp.training.unlearning.methods import (
-    Cir,
+from interp.training.unlearning.gradient_methods import Cir, Mudman, RepSelect, Tar
+from interp.training.unlearning.loss_methods import (
     LossMethod,
-    Method,
-    Mudman,
-    RepSelect,
-    Tar,
     ce_u,
     circuit_breakers,
+    elm,
     grad_ascent,
     grad_diff,
+    idk_dpo,
     npo,
     rmu,
     simnpo,
     undial,
     wga,
 )
+from interp.training.unlearning.methods import Method
 from interp.training.unlearning.quantization import quantized
 from interp.training.unlearning.search import UnlearningResult, unlearn
 from interp.training.unlearning.task import Budget, Disruption, Task
@@ -86,11 +85,13 @@ __all__ = [
     "attack",
     "ce_u",
     "circuit_breakers",
+    "elm",
     "evaluate_tofu",
     "evaluate_unlearning",
     "few_shot",
     "grad_ascent",
     "grad_diff",
+    "idk_dpo",
     "lens",
     "logit_lens",
     "membership_auroc",

@@ -8,8 +8,8 @@ Sources: gradient ascent and difference (Maini et al. 2024, arXiv 2401.06121), N
 2024, arXiv 2404.05868), SimNPO (Fan et al. 2024, arXiv 2410.07163), UNDIAL (Dong et al. 2024, arXiv
 2402.10052), RMU (Li et al. 2024, arXiv 2403.03218), circuit breakers (Zou et al. 2024, arXiv
 2406.04313), ELM (Gandikota et al. 2024, arXiv 2410.02760), CE-U (Yang 2025, arXiv 2503.01224), WGA
-(Wang et al. 2025, arXiv 2502.19301). IdkDPO is `interp.training.dpo_loss` with an answer that
-refuses as the chosen one.
+(Wang et al. 2025, arXiv 2502.19301). IdkDPO (Maini et al.) is `interp.training.dpo_loss`
+with an answer that refuses as the chosen one.
 """
 
 import torch

@@ -197,6 +197,7 @@ def fit_size(
         The size and its divergence; size 0 if no size that was tried is within the limit.
     """
     low, low_kl, high, size = 0.0, zero, np.inf, start
+    power, last = 2.0, None  # of the size, to second order; then as the last two tries say
     for _ in range(MAX_TRIES):
         kl = divergence(size)
         if kl <= limit:  # false for NaN, as it should be
@@ -205,8 +206,12 @@ def fit_size(
                 break
         else:
             high = size
+        if last is not None and kl > 0 < last[1]:
+            power = float(np.log(kl / last[1]) / np.log(size / last[0]))
+        last = size, kl
         aim = (1 - slack / 2) * limit
-        guess = size * min(8.0, max(1 / 8, (aim / kl) ** 0.5)) if kl > 0 else 8 * size
+        ratio = (aim / kl) ** (1 / power) if kl > 0 and power > 0 else 8.0
+        guess = size * min(8.0, max(1 / 8, ratio))
         inside = low < guess < high
         if not inside or not np.isfinite(guess):
             guess = (low + high) / 2 if np.isfinite(high) else 8 * size

@@ -21,7 +21,7 @@ from interp.core.tokens import Tokens
 from interp.training.loop import Batch, Predictions, predictions
 from interp.training.unlearning.transforms import Gradients, Loss, gradient
 
-Measure = Callable[[Batch], Tensor]
+Measure = Callable[[Batch], Any]
 """Something of a batch that is computed with the weights as they are, without gradients."""
 
 
@@ -108,11 +108,15 @@ class Task:
         """Gradient of a loss with respect to the weights."""
         return gradient(loss, self.weights)
 
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a piece of text."""
+        return self.model.tokenizer(text, add_special_tokens=False)["input_ids"]
+
     def predict(self, batch: Batch) -> Predictions:
         """What the model predicts for the answers of a batch."""
         return predictions(self.model.module, batch)
 
-    def reference(self, name: str, measure: Measure, batches: Sequence[Batch], step: int) -> Tensor:
+    def reference(self, name: str, measure: Measure, batches: Sequence[Batch], step: int) -> Any:
         """Something of the step's batch before the first step, when all batches are measured."""
         if name not in self.memory:
             with torch.no_grad():

@@ -8,6 +8,7 @@ import torch
 
 from interp import HookedModel
 from interp.training import Example, SftConfig, train_sft
+from interp.training.loop import make_batch
 from interp.training.unlearning import (
     Budget,
     Cir,
@@ -19,8 +20,10 @@ from interp.training.unlearning import (
     Task,
     ce_u,
     circuit_breakers,
+    elm,
     grad_ascent,
     grad_diff,
+    idk_dpo,
     npo,
     probabilities,
     rmu,
@@ -54,6 +57,8 @@ METHODS: dict[str, Method] = {
     "gradient difference": grad_diff(n_steps=2),
     "NPO": npo(n_steps=2),
     "SimNPO": simnpo(n_steps=2),
+    "IdkDPO": idk_dpo(n_steps=2),
+    "ELM": elm(eta=10.0, n_steps=2),
     "UNDIAL": undial(n_steps=2),
     "CE-U": ce_u(n_steps=2),
     "WGA": wga(n_steps=2),
@@ -185,3 +190,42 @@ def test_bad_input_is_refused(model: HookedModel) -> None:
         Budget(texts=())
     with pytest.raises(ValueError, match=r"kl=0\.0, tolerance=0\.05: needed kl > 0"):
         Budget(texts=("a",), kl=0.0)
+
+
+def as_task(model: HookedModel) -> Task:
+    """Model and data as a method sees them."""
+    forget, retain = (make_batch(model, part) for part in (FORGET, RETAIN))
+    weights = dict(model.module.named_parameters())
+    return Task(model=model, weights=weights, forget=(forget,), retain=(retain,), seed=0)
+
+
+def test_preference_for_refusals_begins_undecided(model: HookedModel) -> None:
+    method, task = idk_dpo(refusals=[" no", " never"], beta=0.5), as_task(model)
+    assert method.forget(task, 0).item() == pytest.approx(2 / 0.5 * np.log(2), rel=1e-6)
+    refused = [Example(prompt=FORGET[0].prompt, answer=" no")]
+    before = probabilities(model, refused)
+    found = unlearn(model, FORGET, RETAIN, method=method, budget=BUDGET).model
+    assert probabilities(found, refused) > before
+
+
+@torch.no_grad()
+def test_erasure_without_guidance_keeps_what_the_model_says(model: HookedModel) -> None:
+    """The target is then the model's own distribution, and the fluent text its greedy one."""
+    method, task = elm(eta=0.0, guidance=0.0), as_task(model)
+    found = task.predict(task.forget[0])
+    logprobs = found.logits.log_softmax(-1)[found.counted]
+    own = []
+    for one in FORGET:
+        ids = model.tokenize([one.prompt]).batch([0])["input_ids"]
+        for _ in range(int(found.counted.sum(1).max())):
+            step = model.module(ids).logits[0, -1].log_softmax(-1)
+            ids = torch.cat([ids, step.argmax()[None, None]], dim=1)
+            own.append(float(step.max()))
+    expected = -float((logprobs.exp() * logprobs).sum(-1).mean()) - np.mean(own)
+    assert float(method.forget(task, 0)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_erasure_lowers_what_the_expert_knows_better(model: HookedModel) -> None:
+    erasing = elm(novice="zz ", expert="qq ", eta=10.0, n_steps=3)
+    found = unlearn(model, FORGET, RETAIN, method=erasing, budget=BUDGET).model
+    assert probabilities(found, FORGET).mean() < probabilities(model, FORGET).mean()
