@@ -67,9 +67,9 @@ class UnlearningConfig:
     """At which the authors are learned."""
     n_learning_steps: int = 10
     """Steps in which they are learned, on all facts at once."""
-    relearning_rates: tuple[float, ...] = (1e-5, 5e-5)
-    """Learning rates of the attackers."""
-    n_relearning_steps: int = 3
+    relearning_rates: tuple[float, ...] = (5e-5, 2e-4)
+    """Learning rates of the attackers; the authors were learned at the higher one."""
+    n_relearning_steps: int = 6
     """Steps of the attackers."""
     n_depth_layers: int = 4
     """Layers at which the depth score patches, spread over the model."""
