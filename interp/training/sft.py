@@ -106,6 +106,7 @@ class SftResult:
 
 
 OnStep = Callable[[int, dict[str, float]], None]
+Observe = Callable[[int, Sequence[torch.Tensor]], None]
 
 
 def train_sft(
@@ -117,6 +118,7 @@ def train_sft(
     seed: int = 0,
     checkpoint: str | Path | None = None,
     on_step: OnStep | None = None,
+    observe: Observe | None = None,
 ) -> SftResult:
     """Train a copy of a model on answers; the model itself stays as it is.
 
@@ -129,6 +131,8 @@ def train_sft(
         checkpoint: File from which a run is resumed if it exists, and to which it is saved. A
             resumed run gives bit for bit what an uninterrupted one would have given.
         on_step: Called after each step with its number and its losses.
+        observe: Called after each step with its number and the weights that are trained, which it
+            leaves as they are: for averages and measurements on the way.
 
     Raises:
         ValueError: If there are no examples, one is too long for the model, patience is set
@@ -160,6 +164,8 @@ def train_sft(
             saved.save(history)
         if on_step is not None:
             on_step(step, numbers)
+        if observe is not None:
+            observe(step, run.weights)
     run.finish()
     merged = module.merge_and_unload() if config.lora_rank is not None else module
     trained = HookedModel(merged.eval(), tokenizer=model.tokenizer, name=f"{model.name}-sft")
@@ -192,22 +198,22 @@ class _Run:
 
     def __init__(self, module: nn.Module, config: SftConfig) -> None:
         self._module, self._config = module, config
-        self._weights = [p for p in module.parameters() if p.requires_grad]
+        self.weights = [p for p in module.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            self._weights, lr=config.learning_rate, weight_decay=config.weight_decay
+            self.weights, lr=config.learning_rate, weight_decay=config.weight_decay
         )
         decay = config.ema_decay
-        self._ema = None if decay is None else Ema(self._weights, decay=decay)
-        self._best = [] if config.patience is None else [w.detach().clone() for w in self._weights]
+        self._ema = None if decay is None else Ema(self.weights, decay=decay)
+        self._best = [] if config.patience is None else [w.detach().clone() for w in self.weights]
 
     @property
     def state(self) -> list[torch.Tensor]:
         """All that a checkpoint holds besides the optimizer."""
-        return [*self._weights, *(self._ema.averages if self._ema else []), *self._best]
+        return [*self.weights, *(self._ema.averages if self._ema else []), *self._best]
 
     @property
     def _returned(self) -> list[torch.Tensor]:
-        return self._ema.averages if self._ema else list(self._weights)
+        return self._ema.averages if self._ema else list(self.weights)
 
     def step(self, step: int, rows: Sequence[TokenPair]) -> float:
         """One step of the optimizer; the loss before it."""
@@ -219,20 +225,20 @@ class _Run:
         loss = accumulate(self._module, rows, self._config.micro_batch_size)
         if not np.isfinite(loss):
             raise ValueError(f"the loss is {loss} at step {step}: lower the learning rate")
-        nn.utils.clip_grad_norm_(self._weights, self._config.max_gradient_norm)
+        nn.utils.clip_grad_norm_(self.weights, self._config.max_gradient_norm)
         self.optimizer.step()
         if self._ema is not None:
-            self._ema.update(self._weights)
+            self._ema.update(self.weights)
         return loss
 
     def look(self, held: Sequence[TokenPair], history: Sequence[dict[str, float]]) -> float:
         """Held-out loss of what would be returned now, which is kept if it is the best."""
-        last = [weight.detach().clone() for weight in self._weights] if self._ema else None
+        last = [weight.detach().clone() for weight in self.weights] if self._ema else None
         if self._ema is not None:
-            self._ema.copy_to(self._weights)
+            self._ema.copy_to(self.weights)
         loss = answer_loss(self._module, held, self._config.batch_size)
         if last is not None:
-            _copy(last, self._weights)
+            _copy(last, self.weights)
         seen = [numbers["held_out_loss"] for numbers in history if "held_out_loss" in numbers]
         if self._best and loss < min(seen, default=np.inf):
             _copy(self._returned, self._best)
@@ -240,7 +246,7 @@ class _Run:
 
     def finish(self) -> None:
         """Leave in the module what is returned: the best state, the average, or the last one."""
-        _copy(self._best or self._returned, self._weights)
+        _copy(self._best or self._returned, self.weights)
 
 
 def accumulate(module: nn.Module, rows: Sequence[TokenPair], size: int | None = None) -> float:

@@ -1,5 +1,7 @@
 """Fine-tuning: what is counted, accumulation, averages, early stopping, interruptions."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -155,3 +157,19 @@ def test_bad_input_is_refused(model: HookedModel) -> None:
         train_sft(model, EXAMPLES, config=SftConfig(
             learning_rate=1e30, n_steps=5, max_gradient_norm=1e30
         ))  # fmt: skip
+
+
+def test_weights_can_be_observed_on_the_way(model: HookedModel) -> None:
+    decay, seen = 0.8, []
+    average = Ema(weights(model), decay=decay)
+
+    def observe(step: int, now: Sequence[torch.Tensor]) -> None:
+        seen.append(step)
+        average.update(now)
+
+    plain = SftConfig(learning_rate=1e-2, n_steps=4, batch_size=2)
+    train_sft(model, EXAMPLES, config=plain, observe=observe)
+    averaged = train_sft(model, EXAMPLES, config=replace(plain, ema_decay=decay)).model
+    assert seen == [0, 1, 2, 3]
+    for one, other in zip(average.averages, weights(averaged), strict=True):
+        torch.testing.assert_close(one, other)
