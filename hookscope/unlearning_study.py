@@ -69,7 +69,7 @@ class UnlearningConfig:
     """Steps in which they are learned, on all facts at once."""
     relearning_rates: tuple[float, ...] = (5e-5, 2e-4)
     """Learning rates of the attackers; the authors were learned at the higher one."""
-    n_relearning_steps: int = 6
+    n_relearning_steps: int = 4
     """Steps of the attackers."""
     n_depth_layers: int = 4
     """Layers at which the depth score patches, spread over the model."""
