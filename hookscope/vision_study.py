@@ -13,10 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import spearmanr
 from tqdm.auto import tqdm
 
 from hookscope.study_folder import claim, write_json
@@ -44,7 +42,6 @@ from interp.training.vision import (
 )
 from interp.training.vision.tasks import ImageSet
 from interp.training.vision.training import cross_entropy_on_retain, decayed
-from steering.statistics import Estimate, mean_estimate
 
 SCHEMA = "vision study"
 REFERENCES = ("retrained", "nothing")
@@ -73,6 +70,9 @@ class Setting:
     """Passes of an attacker."""
     lr: float = 4e-4
     """Step size of forgetting and of attackers."""
+    variants: tuple[tuple[str, float], ...] = ()
+    """Methods that are run with their strength times a factor as well, so that they cost as much
+    test accuracy as others; attacked without forgotten images only."""
 
     @property
     def cnn(self) -> Cnn:
@@ -102,16 +102,34 @@ DIGITS = Setting(
     n_attack=50,
     unlearn_epochs=30,
     attack_epochs=15,
+    variants=(
+        ("SCRUB", 0.5),
+        ("circuit breakers", 2.0),
+        ("NegGrad+", 0.5),
+        ("SSD", 2.0),
+        ("weight attenuation", 0.5),
+        ("CBFT", 0.5),
+        ("L1-sparse", 2.0),
+        ("TAR", 0.5),
+    ),
 )
 MNIST = Setting(
     images="mnist",
     n_train=1600,
     n_forget=120,
     n_attack=60,
+    n_given=(0, 10),
     unlearn_epochs=20,
     attack_epochs=9,
 )
-QUICK = replace(DIGITS, n_given=(0, 5), pretrain_epochs=20, unlearn_epochs=8, attack_epochs=4)
+QUICK = replace(
+    DIGITS,
+    n_given=(0, 5),
+    variants=(("NegGrad+", 0.5),),
+    pretrain_epochs=20,
+    unlearn_epochs=8,
+    attack_epochs=4,
+)
 """Every part, too small for the numbers."""
 
 
@@ -141,13 +159,12 @@ def run_vision_study(
     folder, seeds = Path(folder), list(range(seed, seed + n_runs))
     about = {"seeds": seeds, "settings": [asdict(setting) for setting in settings]}
     claim(folder, about)
-    names = [*REFERENCES, *(method.name for method in methods)]
-    bar = tqdm(total=len(settings) * len(names), disable=not progress, desc="relearning")
+    parts = [_Part(folder / s.images, s, seeds, methods) for s in settings]
+    bar = tqdm(total=sum(len(p.labels) for p in parts), disable=not progress, desc="relearning")
     rows: list[dict[str, Any]] = []
-    for setting in settings:
-        part = _Part(folder / setting.images, setting, seeds, methods)
-        for name in names:
-            rows += part.result(name)
+    for part in parts:
+        for label in part.labels:
+            rows += part.result(label)
             write_json(folder / "results.json", about | {"rows": rows})
             bar.update()
     return about | {"rows": rows}
@@ -160,27 +177,41 @@ class _Part:
         self, folder: Path, setting: Setting, seeds: list[int], methods: Sequence[Method]
     ) -> None:
         self._folder, self._setting, self._seeds = folder, setting, seeds
-        self._methods = {method.name: method for method in methods}
+        known = {method.name: method for method in methods}
+        varied = [known[name].scaled(f) for name, f in setting.variants if name in known]
+        self._methods = {method.label: method for method in (*methods, *varied)}
         self._made: tuple[Task, Networks, Networks] | None = None
 
-    def result(self, name: str) -> list[dict[str, Any]]:
+    @property
+    def labels(self) -> list[str]:
+        """The references, then the methods."""
+        return [*REFERENCES, *self._methods]
+
+    def result(self, label: str) -> list[dict[str, Any]]:
         """Rows of one method, from its file if there is one."""
-        path = self._folder / f"{name}.json"
+        path = self._folder / f"{label}.json"
         if not path.exists():
             start = time.process_time()
             task, base, _ = self._networks()
-            columns = _measured(self._forgotten(name), base, task, self._setting, self._seeds)
-            seconds = time.process_time() - start
-            about = {"images": self._setting.images, "method": name, "cpu_seconds": seconds}
+            setting, factor = self._setting, 1.0
+            if label not in REFERENCES and (factor := self._methods[label].factor) != 1:
+                setting = replace(setting, n_given=(0,))
+            columns = _measured(self._forgotten(label), base, task, setting, self._seeds)
+            about = {
+                "images": setting.images,
+                "method": label if label in REFERENCES else self._methods[label].name,
+                "factor": factor,
+                "cpu_seconds": time.process_time() - start,
+            }
             numbered = pd.DataFrame(columns).assign(seed=self._seeds, **about)
             write_json(path, numbered.to_dict("records"))
         return json.loads(path.read_text(encoding="utf-8"))
 
-    def _forgotten(self, name: str) -> Networks:
+    def _forgotten(self, label: str) -> Networks:
         task, base, retrained = self._networks()
-        if name in REFERENCES:
-            return retrained if name == "retrained" else base
-        method = self._methods[name]
+        if label in REFERENCES:
+            return retrained if label == "retrained" else base
+        method = self._methods[label]
         begin = None if method.after is None else self._forgotten(method.after)
         how = self._setting.forgetting
         return unlearn(base, task, method, how=how, begin=begin, seeds=self._seeds).networks
@@ -241,41 +272,3 @@ def _measured(
     for n, held, test in zip(attacks.n_given, attacks.held, attacks.test, strict=True):
         columns |= {f"held after {n}": held, f"test after {n}": test}
     return {name: values.tolist() for name, values in columns.items()}
-
-
-def with_excess(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows with the rebound of each run, and with what it recovers beyond the retrained network.
-
-    Adds `rebound` (accuracy on held-out forgotten images after the attack without any of them,
-    minus before), `excess` (the same accuracy after the attack, minus that of the retrained network
-    after the same attack) and `test loss` (test accuracy of the retrained network, minus its own).
-    """
-    frame = rows.assign(rebound=rows["held after 0"] - rows["held"])
-    gold = frame[frame["method"] == "retrained"].set_index(["images", "seed"])
-    beside = gold.loc[list(zip(frame["images"], frame["seed"], strict=True))]
-    frame["excess"] = frame["held after 0"] - beside["held after 0"].to_numpy()
-    frame["test loss"] = beside["test"].to_numpy() - frame["test"]
-    return frame
-
-
-def summarize(rows: pd.DataFrame, columns: Sequence[str], *, seed: int = 0) -> pd.DataFrame:
-    """Mean over seeds of each column, with an interval, for each image set and method."""
-    found = []
-    for _, group in rows.groupby(["images", "method"], sort=False):
-        about = {name: group[name].iloc[0] for name in ("images", "method")}
-        for column in columns:
-            estimate = mean_estimate(group[column].to_numpy(), seed=seed)
-            found.append(about | {"quantity": column} | estimate.to_dict())
-    return pd.DataFrame(found)
-
-
-def resistance_correlation(rows: pd.DataFrame, column: str, *, seed: int = 0) -> Estimate:
-    """Rank correlation over methods of a column with resistance, its mean over the seeds.
-
-    Resistance is minus the accuracy that the attack without forgotten images brings to those that
-    are held out. References are left out.
-    """
-    found = []
-    for _, group in rows[~rows["method"].isin(REFERENCES)].groupby("seed"):
-        found.append(spearmanr(group[column], -group["held after 0"])[0])
-    return mean_estimate(np.array(found), seed=seed)

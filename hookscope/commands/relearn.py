@@ -8,14 +8,8 @@ from typing import Any
 import pandas as pd
 
 from hookscope.commands.parser import Commands
-from hookscope.vision_study import (
-    DIGITS,
-    MNIST,
-    QUICK,
-    run_vision_study,
-    summarize,
-    with_excess,
-)
+from hookscope.vision_analysis import summarize, with_excess
+from hookscope.vision_study import DIGITS, MNIST, QUICK, run_vision_study
 
 
 def add(commands: Commands) -> None:
@@ -39,6 +33,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         progress=True,
     )
     rows = with_excess(pd.DataFrame(found["rows"]))
+    rows = rows[rows["factor"] == 1]
     columns = ["test", "held", "held after 0", "rebound", "excess"]
     table = summarize(rows, columns).pivot_table(
         index=["images", "method"], columns="quantity", values="value", sort=False

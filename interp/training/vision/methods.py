@@ -6,7 +6,7 @@ about one or two points of test accuracy, and methods can be compared.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from interp.training.vision import losses, transforms
@@ -41,6 +41,31 @@ class Method:
     """Whether it is made to move the weights away, rather than to change the outputs."""
     after: str | None = None
     """Method from whose networks it begins."""
+    factor: float = 1.0
+    """By how much its strength was scaled."""
+
+    @property
+    def label(self) -> str:
+        """Its name, and the factor if there is one."""
+        return self.name if self.factor == 1 else f"{self.name} x{self.factor:g}"
+
+    def scaled(self, factor: float) -> "Method":
+        """The same with its strength, the number that its parts are given, times a factor.
+
+        Raises:
+            ValueError: If its parts are given no number.
+        """
+        parts = {name: getattr(self, name) for name in ("loss", "forget_pass", "transform")}
+        scaled = {
+            name: partial(
+                part.func, *part.args, **{key: value * factor for key, value in given.items()}
+            )
+            for name, part in parts.items()
+            if isinstance(part, partial) and (given := part.keywords)
+        }
+        if not scaled:
+            raise ValueError(f"{self.name} has no strength: needed a part with a number to scale")
+        return replace(self, factor=self.factor * factor, **scaled)
 
 
 METHODS = (
@@ -52,8 +77,8 @@ METHODS = (
         loss=losses.scrub_on_retain,
         forget_pass=partial(losses.depart_on_forget, strength=0.07),
     ),
-    Method(name="circuit breakers", loss=losses.circuit_breaker),
-    Method(name="SSD", transform=transforms.dampen),
+    Method(name="circuit breakers", loss=partial(losses.circuit_breaker, strength=1.0)),
+    Method(name="SSD", transform=partial(transforms.dampen, strength=1.0)),
     Method(name="L1-sparse", loss=partial(losses.l1_sparse, strength=10.0)),
     Method(
         name="TAR",

@@ -7,6 +7,7 @@ loss or gradient is not finite stops there and keeps its last good weights; the 
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Int
@@ -88,7 +89,11 @@ def cross_entropy_on_retain(network: Network, step: Step) -> Tensor:
 
 def decayed(loss: Loss, strength: float) -> Loss:
     """A loss with the penalty strength/2 |theta|^2, which is the weight decay of plain Adam."""
-    return lambda network, step: loss(network, step) + strength / 2 * network.weights.square().sum()
+    return partial(_decayed, loss, strength=strength)
+
+
+def _decayed(loss: Loss, network: Network, step: Step, *, strength: float) -> Tensor:
+    return loss(network, step) + strength / 2 * network.weights.square().sum()
 
 
 def train_on(

@@ -64,6 +64,18 @@ def test_stopping_is_said(networks: Networks, task: Task) -> None:
     assert torch.equal(found.networks.weights, networks.weights)
 
 
+def test_the_strength_of_a_method_is_scaled() -> None:
+    methods = {method.name: method for method in METHODS}
+    scaled = methods["NegGrad+"].scaled(0.5)
+    assert (scaled.name, scaled.label, scaled.factor) == ("NegGrad+", "NegGrad+ x0.5", 0.5)
+    assert scaled.forget_pass.keywords == {"strength": 0.01}
+    assert scaled.loss is methods["NegGrad+"].loss
+    assert methods["SSD"].scaled(2).scaled(0.5).label == "SSD"
+    assert all(method.scaled(3).factor == 3 for method in METHODS)
+    with pytest.raises(ValueError, match="plain has no strength"):
+        Method(name="plain").scaled(2)
+
+
 def test_passes_over_the_forgotten_images_come_first(networks: Networks, task: Task) -> None:
     seen: list[str] = []
 
