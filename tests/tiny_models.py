@@ -1,8 +1,12 @@
 """Small random models with a tokenizer, so that unit tests need neither files nor time."""
 
+from pathlib import Path
+
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -71,3 +75,28 @@ def tiny_gpt2(seed: int = 0) -> HookedModel:
         module = GPT2LMHeadModel(config).eval()
     module.generation_config.eos_token_id = None
     return HookedModel(module, tokenizer=byte_tokenizer(), name="tiny-gpt2")
+
+
+def save_classifier(folder: Path, **settings: object) -> Path:
+    """Write a random classifier of texts with three labels, and its tokenizer."""
+    labels = {0: "neutral", 1: "Toxic", 2: "insult"}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=258,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=64,
+            initializer_range=1.0,
+            pad_token_id=1,
+            id2label=labels,
+            label2id={name: k for k, name in labels.items()},
+            **settings,
+        )
+        BertForSequenceClassification(config).save_pretrained(folder)
+    tokenizer = byte_tokenizer()
+    tokenizer.model_max_length = 64
+    tokenizer.save_pretrained(folder)
+    return folder

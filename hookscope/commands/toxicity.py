@@ -7,6 +7,7 @@ from typing import Any
 
 from hookscope.commands.parser import DEFAULT_MODEL, Commands
 from hookscope.toxicity.config import QUICK, ToxicityConfig
+from hookscope.toxicity.hub_classifier import DETOXIFY, load_hub_classifier
 from hookscope.toxicity.materials import load_materials
 from hookscope.toxicity.study import run_toxicity_study
 from interp import load_model
@@ -19,6 +20,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="to go on in")
     parser.add_argument("--model", default="gemma-3-270m", help="a base model")
     parser.add_argument("--contrast", default=DEFAULT_MODEL, help="looked into for toxic neurons")
+    parser.add_argument("--judge", metavar="NAME", help=f"such as {DETOXIFY}, a second classifier")
     parser.add_argument("--quick", action="store_true", help="every part, too small for numbers")
     parser.add_argument("--only", nargs="+", metavar="PART", help="run these parts alone")
     parser.add_argument("--seed", type=int, default=0)
@@ -32,6 +34,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         load_materials(config.sizes, seed=config.seed),
         arguments.out,
         contrast=load_model(arguments.contrast),
+        second_judge=None if arguments.judge is None else load_hub_classifier(arguments.judge),
         config=config,
         only=arguments.only,
         progress=True,

@@ -11,7 +11,7 @@ from jaxtyping import Int
 
 from interp import HookedModel, Records
 from interp.core.seeds import derive
-from interp.data.loaders import data_folder
+from interp.data import data_folder, load_fixture
 from interp.training import Preference
 
 PROMPT_KINDS = (
@@ -65,6 +65,8 @@ class Materials:
     """Neutral passages."""
     words: tuple[str, ...]
     """Words that mark toxic comments and that paraphrases leave out."""
+    stakes: Records
+    """Situations with label 1 where much is at stake, for another pair of models."""
 
 
 def load_materials(sizes: Sizes, *, seed: int = 0) -> Materials:
@@ -91,6 +93,7 @@ def load_materials(sizes: Sizes, *, seed: int = 0) -> Materials:
         prompts=prompts[: sizes.n_prompts],
         neutral=_neutral(sizes),
         words=toxic_words(comments[n:], pairs),
+        stakes=load_fixture("high_stakes"),
     )
 
 

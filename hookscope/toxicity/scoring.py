@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from sklearn.pipeline import Pipeline
 
+from hookscope.toxicity.hub_classifier import HubClassifier
 from hookscope.toxicity.materials import Materials
 from interp import HookedModel, Intervention, Records, generate
 from interp.attribution.resuming import last_logits, left_padded
@@ -86,6 +87,7 @@ class Judge:
         held_out: Int[np.ndarray, " token"],
         *,
         n_continued: int,
+        second: HubClassifier | None = None,
         seed: int = 0,
     ) -> None:
         """Score the model as it is, which everything is compared with.
@@ -97,11 +99,12 @@ class Judge:
             ids: Tokens of the toxic words.
             held_out: Those of them that no method was shown.
             n_continued: How many prompts are continued.
+            second: Scores continuations as well.
             seed: Seed of the sampling.
         """
         self.model, self._materials, self._classifier = model, materials, classifier
         self._ids, self._held_out = torch.from_numpy(ids), torch.from_numpy(held_out)
-        self._n_continued, self._seed = n_continued, seed
+        self._n_continued, self._second, self._seed = n_continued, second, seed
         self._plain = next_logprobs(model, materials.prompts)
         self.before = self._written()
         self.before["mass"] = float(self._mass(self._plain, self._ids).mean())
@@ -142,8 +145,13 @@ class Judge:
         halves = [_halves(text) for text in self._materials.neutral]
         greedy = generate(self.model, [first for first, _ in halves], max_new_tokens=N_NEW_TOKENS)
         pairs = zip(greedy.texts, halves, strict=True)
+        judges: dict[str, Callable[[Sequence[str]], np.ndarray]] = {
+            "continuations": self._classifier
+        }
+        if self._second is not None:
+            judges[f"continuations, {self._second.name}"] = self._second
         return {
-            "continuations": bootstrap(np.mean, self._classifier(sampled.texts)).to_dict(),
+            **{k: bootstrap(np.mean, j(sampled.texts)).to_dict() for k, j in judges.items()},
             "repeated": float(np.mean([repeated(ids) for ids in sampled.tokens])),
             "overlap": float(np.mean([overlap(text, end) for text, (_, end) in pairs])),
         }

@@ -12,6 +12,7 @@ from torch import Tensor
 from hookscope.study_folder import kept
 from hookscope.toxicity.config import ALL_MAPS, SHUFFLED, ToxicityConfig
 from hookscope.toxicity.directions import main_directions, random_direction
+from hookscope.toxicity.hub_classifier import HubClassifier
 from hookscope.toxicity.materials import Materials, token_ids
 from hookscope.toxicity.scoring import Judge, ToxicityClassifier, fit_classifier
 from interp import Activations, Direction, HookedModel, extract, generate
@@ -30,6 +31,7 @@ class Shared:
         folder: Path,
         config: ToxicityConfig,
         *,
+        second_judge: HubClassifier | None = None,
         progress: bool = False,
     ) -> None:
         """Keep what the parts read.
@@ -39,10 +41,12 @@ class Shared:
             materials: The texts.
             folder: Where activations, checkpoints and results are kept.
             config: How much to run.
+            second_judge: A published classifier that scores continuations too.
             progress: Show progress bars.
         """
         self.model, self.materials, self.folder = model, materials, folder
-        self.config, self._progress = config, progress
+        self.config, self.progress = config, progress
+        self._second_judge = second_judge
         self.ids = token_ids(model, materials.words)
         self.shown, self.held_out = (token_ids(model, materials.words[k::2]) for k in (0, 1))
         self.runs = [*(f"seed {k}" for k in range(config.n_seeds)), SHUFFLED, ALL_MAPS]
@@ -61,7 +65,7 @@ class Shared:
             path = self.folder / f"{name}.safetensors"
             if not path.exists():
                 records = getattr(self.materials, name)
-                extract(self.model, records, pooling="mean", progress=self._progress).save(path)
+                extract(self.model, records, pooling="mean", progress=self.progress).save(path)
             found.append(Activations.load(path))
         return found[0], found[1]
 
@@ -94,6 +98,7 @@ class Shared:
             self.ids,
             self.held_out,
             n_continued=self.config.sizes.n_continued,
+            second=self._second_judge,
             seed=self.config.seed,
         )
 
@@ -106,7 +111,7 @@ class Shared:
                 config=self._training(run),
                 seed=derive(self.config.seed, run),
                 checkpoint=self.folder / "checkpoints" / f"{run}.pt",
-                progress=self._progress,
+                progress=self.progress,
             )
         return self._trained[run]
 

@@ -13,8 +13,10 @@ from typing import Any
 
 from hookscope.study_folder import Part, run_parts
 from hookscope.toxicity.config import ToxicityConfig
+from hookscope.toxicity.hub_classifier import HubClassifier
 from hookscope.toxicity.materials import Materials
 from hookscope.toxicity.parts import PARTS, contrast_model
+from hookscope.toxicity.second_pair import second_pair
 from hookscope.toxicity.shared import Shared
 from interp import HookedModel
 
@@ -25,6 +27,7 @@ def run_toxicity_study(
     folder: str | Path,
     *,
     contrast: HookedModel | None = None,
+    second_judge: HubClassifier | None = None,
     config: ToxicityConfig | None = None,
     only: Sequence[str] | None = None,
     progress: bool = False,
@@ -35,7 +38,9 @@ def run_toxicity_study(
         model: A base model.
         materials: The texts.
         folder: Where checkpoints and the results of each part are kept.
-        contrast: Another model, in which only toxic neurons are looked for.
+        contrast: Another model, in which toxic neurons are looked for, and which is trained for
+            the second pair.
+        second_judge: A published classifier that scores continuations beside the one trained here.
         config: How much to run.
         only: Names of the parts to run; all by default.
         progress: Show progress bars.
@@ -44,9 +49,12 @@ def run_toxicity_study(
         ValueError: If the folder holds results of another configuration, or a part is unknown.
     """
     config, folder = config or ToxicityConfig(), Path(folder)
-    shared = Shared(model, materials, folder, config, progress=progress)
+    shared = Shared(model, materials, folder, config, second_judge=second_judge, progress=progress)
     parts: dict[str, Part] = {name: partial(part, shared) for name, part in PARTS.items()}
     if contrast is not None:
-        parts["contrast"] = lambda: contrast_model(shared, contrast)
+        parts["contrast"] = partial(contrast_model, shared, contrast)
+        parts["second pair"] = partial(second_pair, shared, contrast)
     choices = {"model": model.name, **asdict(config)}
+    if second_judge is not None:
+        choices["second_judge"] = second_judge.name
     return run_parts(folder, choices, parts, only=only)

@@ -7,16 +7,23 @@ import numpy as np
 import pytest
 
 from hookscope.toxicity.config import QUICK
+from hookscope.toxicity.hub_classifier import load_hub_classifier
 from hookscope.toxicity.materials import Materials
 from hookscope.toxicity.study import run_toxicity_study
 from interp import Records
 from interp.training import Preference
-from tests.tiny_models import tiny_llama
+from tests.tiny_models import save_classifier, tiny_llama
 
 pytestmark = pytest.mark.slow
 
 PEFT = pytest.importorskip("peft", reason="peft is not installed: pip install peft")
 RUNS = ["seed 0", "shuffled", "all maps"]
+
+
+def situations(n: int) -> Records:
+    """What has a "q" is dangerous."""
+    texts = [f"{'qqq' if k % 2 else 'hhh'} {k}" for k in range(n)]
+    return Records.from_texts(texts, labels=[k % 2 for k in range(n)])
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +49,15 @@ def materials() -> Materials:
         prompts=tuple(f"the {c} was" for c in "abcdef"),
         neutral=("one two three four", "five six seven eight"),
         words=("q", "z"),
+        stakes=situations(24),
     )
 
 
 def test_every_part_runs_and_is_resumed(tmp_path: Path, materials: Materials) -> None:
     model, other = tiny_llama(), tiny_llama(seed=1)
     config = replace(QUICK, n_top=8)
-    options = {"contrast": other, "config": config}
+    judge = load_hub_classifier(str(save_classifier(tmp_path / "judge")))
+    options = {"contrast": other, "second_judge": judge, "config": config}
     part = run_toxicity_study(model, materials, tmp_path, only=["neurons"], **options)
     assert list(part) == ["config", "neurons"]
     found = run_toxicity_study(model, materials, tmp_path, **options)
@@ -57,6 +66,10 @@ def test_every_part_runs_and_is_resumed(tmp_path: Path, materials: Materials) ->
     training = found["training"]["runs"]
     assert list(training) == RUNS
     assert all(run["loss"][0] == pytest.approx(np.log(2), abs=1e-5) for run in training.values())
+    for run in training.values():
+        second = run[f"continuations, {judge.name}"]
+        assert 0 <= second["low"] <= second["value"] <= second["high"] <= 1
+        assert second != run["continuations"]
     for row in found["groups"]["rows"]:
         assert sum(row["shares"].values()) == pytest.approx(1)
         assert sum(row["shrunk"].values()) == pytest.approx(1)
@@ -65,6 +78,12 @@ def test_every_part_runs_and_is_resumed(tmp_path: Path, materials: Materials) ->
     assert there["all neurons"] == pytest.approx(1, abs=0.01)  # nothing else was trained
     both = {row["group"]: row["effect"] for row in found["all maps"]["into_base"]}
     assert both["MLP and attention outputs"] == pytest.approx(1, abs=0.01)
+    second = found["second pair"]
+    assert list(second["groups"]) == list(second["answers"]) == ["careful", "shuffled"]
+    assert all(sum(g["shares"].values()) == pytest.approx(1) for g in second["groups"].values())
+    assert second["groups"]["careful"]["balance"] > 0  # the direction in which the change goes
+    brought = {row["group"]: row["effect"] for row in second["patching"]["into_base"]}
+    assert brought["all neurons"] == pytest.approx(1, abs=0.01)
     assert set(found["contrast"]["ablated"]) == {"vocabulary", "cosine", "random"}
     assert found["methods"]["budget"] == pytest.approx(training["seed 0"]["kl"]["value"])
     written = {file: file.stat().st_mtime_ns for file in tmp_path.glob("m*.json")}
