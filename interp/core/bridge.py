@@ -1,14 +1,16 @@
 """The second door: a transformer-lens bridge on a copy of the model, with the same site names.
 
-The only module that imports transformer-lens. A bridge gives the inner tensors that no module puts
-out (attention patterns, queries, keys, scores) and the circuit tools of its library; its forward is
-slower than plain hooks, because it computes attention in Python.
+With `interp.core.circuits`, which holds the circuit tools, the only module that imports
+transformer-lens. A bridge gives the inner tensors that no module puts out (attention patterns,
+queries, keys, scores); its forward is slower than plain hooks, because it computes attention in
+Python.
 """
 
 import copy
 import logging
 from typing import Any
 
+import torch
 from torch import nn
 from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
@@ -42,12 +44,13 @@ def boot(module: nn.Module, tokenizer: Any) -> TransformerBridge:
     twin: Any = copy.deepcopy(module)
     twin.config.architectures = [type(module).__name__]  # unset in models made from a config
     level = logging.getLogger("transformers").level
-    bridge = TransformerBridge.boot_transformers(
-        getattr(module, "name_or_path", "") or type(module).__name__,
-        hf_model=twin,
-        tokenizer=copy.deepcopy(tokenizer),
-        device=str(next(module.parameters()).device),
-        dtype=next(module.parameters()).dtype,
-    )
+    with torch.random.fork_rng():  # booting draws from the global generator
+        bridge = TransformerBridge.boot_transformers(
+            getattr(module, "name_or_path", "") or type(module).__name__,
+            hf_model=twin,
+            tokenizer=copy.deepcopy(tokenizer),
+            device=str(next(module.parameters()).device),
+            dtype=next(module.parameters()).dtype,
+        )
     logging.getLogger("transformers").setLevel(level)
     return bridge

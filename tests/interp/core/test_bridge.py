@@ -31,8 +31,9 @@ def test_both_doors_agree_at_every_site(any_model: HookedModel, side: str) -> No
 def test_booting_leaves_the_model_as_it_was(tiny: HookedModel, tmp_path) -> None:
     module = tiny.module
     before = list(module.state_dict()), module.config.to_dict(), tiny.origin, str(module)
-    level = logging.getLogger("transformers").level
+    level, random = logging.getLogger("transformers").level, torch.get_rng_state()
     tiny.bridge()
+    assert torch.equal(torch.get_rng_state(), random)
     assert (list(module.state_dict()), module.config.to_dict(), tiny.origin, str(module)) == before
     assert logging.getLogger("transformers").level == level
     tiny.save(tmp_path)
