@@ -7,7 +7,10 @@
 | the same for all cells at once, estimated | `attribute_cells`, then `verify` |
 | which queries and keys matter, estimated | `attribute_attention` |
 | what one head says to each later one | `interp.attribution.paths.patch_paths` |
-| what each component writes toward an answer | `decompose_logits`, `logit_lens` |
+| which edges between components matter | `interp.attribution.edges.attribute_edges` |
+| which directions at one place carry it | `interp.attribution.subspaces.find_subspace` |
+| what each component writes toward an answer | `decompose_logits` |
+| what each layer would answer | `logit_lens`, with a `TunedLens` from a file or fitted here |
 | where two models differ | `patch_cells` and `patch_groups` with `source_model=` |
 | which neurons carry that difference along a direction | `attribute_change`, then `patch_groups` |
 | what a neuron writes | `value_vectors`, `value_tokens`, `align`, `vocabulary_scores` |
@@ -16,6 +19,8 @@
 from interp.attribution.attention import AttentionEstimate, attribute_attention
 from interp.attribution.cells import Cell, grid
 from interp.attribution.estimates import attribute_cells, verify
+from interp.attribution.lens_fitting import fit_tuned_lens, lens_divergence
+from interp.attribution.lenses import TunedLens
 from interp.attribution.logits import LogitParts, decompose_logits, logit_lens
 from interp.attribution.metrics import (
     Metric,
@@ -61,6 +66,7 @@ __all__ = [
     "NeuronGroups",
     "Pairs",
     "PatchingResult",
+    "TunedLens",
     "ablate_neurons",
     "align",
     "align_vectors",
@@ -72,9 +78,11 @@ __all__ = [
     "continuation_logprob",
     "decompose_logits",
     "edited_activations",
+    "fit_tuned_lens",
     "grid",
     "group_changes",
     "kl_from_clean",
+    "lens_divergence",
     "logit_diff",
     "logit_lens",
     "make_pairs",

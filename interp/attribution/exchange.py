@@ -191,7 +191,7 @@ def make_setting(
         ModelMismatchError: If the two models do not read texts alike.
     """
     if source_model is not None:
-        _check_models(model, source_model)
+        check_models(model, source_model)
     base = pairs.corrupted if source == "clean" else pairs.clean
     matches, put_in = pairs.matches, None
     if source in ("clean", "corrupted"):
@@ -258,7 +258,12 @@ def _check_shapes(base: Mapping[Site, Tensor], source: Mapping[Site, Tensor]) ->
             )
 
 
-def _check_models(model: HookedModel, other: HookedModel) -> None:
+def check_models(model: HookedModel, other: HookedModel) -> None:
+    """Refuse two models that do not read texts alike.
+
+    Raises:
+        ModelMismatchError: If they differ in tokenizer, layers or width.
+    """
     vocabularies = [m.tokenizer.get_vocab() for m in (model, other)]
     if vocabularies[0] != vocabularies[1]:
         raise ModelMismatchError(

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp import viz
+from interp.attribution.lenses import TunedLens
 from interp.attribution.resuming import left_padded, observe
 from interp.core.model import HookedModel
 from interp.core.records import Records
@@ -112,26 +113,39 @@ def decompose_logits(
 
 
 def logit_lens(
-    model: HookedModel, texts: Records | Sequence[str] | Tokens, answers: Int[np.ndarray, " text"]
+    model: HookedModel,
+    texts: Records | Sequence[str] | Tokens,
+    answers: Int[np.ndarray, " text"],
+    *,
+    lens: TunedLens | None = None,
 ) -> Float[np.ndarray, "text layer"]:
     """Log-probability, in nats, of an answer read from each layer by the final norm and head.
 
     Early layers need not write in the basis of the last one: a low value does not show that they
-    do not know.
+    do not know. A tuned lens brings them to that basis first.
 
     Args:
         model: A language model.
         texts: Texts, all of which run in one batch.
         answers: Token id for each text.
+        lens: A tuned lens, such as `TunedLens.load(folder)`; without one the plain logit lens.
+
+    Raises:
+        ValueError: If the lens is for a model of another shape.
     """
+    if lens is not None:
+        lens.check(model)
     tokens = texts if isinstance(texts, Tokens) else model.tokenize(texts)
     sites = [Site("resid_post", layer) for layer in range(model.n_layers)]
     batch = left_padded(model, tokens, range(len(tokens)))
     _, found = observe(model, batch, sites, 1)
     norm, head = final_norm(model), output_head(model)
     ids = torch.from_numpy(np.asarray(answers)).to(model.device)[:, None]
+    last = [found[site][:, -1] for site in sites]
+    if lens is not None:
+        last = [lens.translate(value, layer) for layer, value in enumerate(last)]
     with torch.no_grad():
-        logprobs = [head(norm(found[s][:, -1])).float().log_softmax(-1) for s in sites]
+        logprobs = [head(norm(value)).float().log_softmax(-1) for value in last]
     return torch.cat([x.gather(1, ids) for x in logprobs], dim=1).cpu().numpy()
 
 

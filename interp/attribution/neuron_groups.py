@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float
 
 from interp import viz
 from interp.attribution.cells import Cell
+from interp.attribution.exchange import check_models
 from interp.attribution.neurons import Alignment, align, mean_activations
 from interp.core.directions import Direction
 from interp.core.errors import ModelMismatchError
@@ -217,13 +218,9 @@ def attribute_change(
         progress: Show a progress bar.
 
     Raises:
-        ModelMismatchError: If the models differ in shape.
+        ModelMismatchError: If the models differ in tokenizer or shape.
     """
-    if (before.n_layers, before.d_model) != (after.n_layers, after.d_model):
-        raise ModelMismatchError(
-            f"{before.name!r} has {before.n_layers} layers of width {before.d_model}, but "
-            f"{after.name!r} has {after.n_layers} of width {after.d_model}"
-        )
+    check_models(before, after)
     tokens = before.tokenize(prompts)
     found: list[np.ndarray] = []
     sides: list[Alignment] = []

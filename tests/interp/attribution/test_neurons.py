@@ -274,5 +274,14 @@ def test_models_and_directions_have_to_fit(
 ) -> None:
     with pytest.raises(ModelMismatchError, match="48 neurons a layer"):
         attribute_change(llama, gpt2, direction, TEXTS)
+    tokenizer = copy.deepcopy(llama.tokenizer)
+    tokenizer.add_tokens(["new"])
+    with pytest.raises(ModelMismatchError, match="different tokenizers"):
+        attribute_change(llama, HookedModel(llama.module, tokenizer=tokenizer), direction, TEXTS)
+    shorter = copy.deepcopy(llama.module)
+    shorter.model.layers = shorter.model.layers[:2]
+    shorter.config.num_hidden_layers = 2
+    with pytest.raises(ModelMismatchError, match=r"3 layers of width 32, but .* 2 of width 32"):
+        attribute_change(llama, HookedModel(shorter, tokenizer=llama.tokenizer), direction, TEXTS)
     with pytest.raises(ValueError, match="residual stream has width 32"):
         align(llama, torch.ones(5))

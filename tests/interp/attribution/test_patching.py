@@ -142,6 +142,24 @@ def test_everything_restores_all_and_nothing_restores_none(
     np.testing.assert_allclose(effects[-1, :-1], 0, atol=1e-4)
 
 
+@MODELS
+def test_a_run_patched_with_itself_stays_as_it_is(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    """Clean into clean is 1 on the scale of the two runs, and corrupted into corrupted is 0."""
+    model: HookedModel = request.getfixturevalue(name)
+    pairs = country_pairs(model)
+    metric = logit_diff(pairs)
+    reference = patch_cells(model, pairs, metric, grid(model, "z", layers=0))
+    gap = reference.clean.mean() - reference.corrupted.mean()
+    sites = ("resid_pre", "z", "mlp_post", "resid_post")
+    groups = {site: grid(model, site) for site in sites}
+    for texts, share in ((CLEAN, 1), (CORRUPTED, 0)):
+        itself = patch_groups(model, make_pairs(model, texts, texts), metric, groups)
+        found = (itself.values.mean(0) - reference.corrupted.mean()) / gap
+        np.testing.assert_allclose(found, share, atol=1e-4)
+
+
 def test_a_sweep_does_not_depend_on_the_batches(llama: HookedModel) -> None:
     pairs = country_pairs(llama)
     results = [
