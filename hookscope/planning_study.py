@@ -10,7 +10,12 @@ import pandas as pd
 from interp.core.seeds import derive
 from interp.planning.agents import load_agent, load_agent_info
 from interp.planning.drc import Drc
-from interp.planning.generation import GenerationConfig, generate_levels
+from interp.planning.generation import (
+    LEVEL_SET,
+    GenerationConfig,
+    generate_levels,
+    load_level_set,
+)
 from interp.planning.levels import Levels, load_levels
 from interp.planning.rollouts import Episodes, play_episodes
 from interp.planning.shortcuts import Shortcuts, find_shortcuts, generate_shortcuts
@@ -172,8 +177,9 @@ def _shortcuts(agent: Drc, levels: Levels | None, arguments: argparse.Namespace)
     """Those of the given levels that have two ways, or new ones."""
     if levels is not None:
         return find_shortcuts(levels, arguments.mover)
-    shape = GenerationConfig(size=agent.config.size)
-    n_levels = arguments.n_levels or N_LEVELS
+    n_levels, shape = arguments.n_levels or N_LEVELS, _shape(arguments.agent)
+    if shape == LEVEL_SET:
+        return find_shortcuts(load_level_set()[: 3 * n_levels], arguments.mover)[:n_levels]
     return generate_shortcuts(n_levels, arguments.mover, config=shape, seed=arguments.seed)
 
 
@@ -195,17 +201,17 @@ def _train_levels(agent: Drc, levels: Levels, arguments: argparse.Namespace) -> 
     """The levels to fit to: those that were named, or new ones like the given."""
     if arguments.train is not None:
         return _levels(arguments.train, agent, None)
-    shape = GenerationConfig(size=levels.size, n_boxes=int(levels.n_boxes[0]))
-    return generate_levels(N_TRAIN, config=shape, seed=derive(arguments.seed, "train"))
+    shape = _like(levels.size, int(levels.n_boxes[0]))
+    return _new_levels(N_TRAIN, shape, "train", arguments.seed)
 
 
 def _levels(path: Path | None, agent: Drc, arguments: argparse.Namespace | None) -> Levels:
     """Levels of the agent's size, new ones without a path."""
     limit = None if arguments is None else arguments.n_levels
     if path is None:
-        seed = 0 if arguments is None else arguments.seed
-        shape = GenerationConfig(size=agent.config.size)
-        return generate_levels(limit or N_LEVELS, config=shape, seed=derive(seed, "test"))
+        assert arguments is not None
+        shape = _shape(arguments.agent)
+        return _new_levels(limit or N_LEVELS, shape, "test", arguments.seed)
     levels = load_levels(path, limit=limit)
     if levels.size != agent.config.size:
         raise ValueError(
@@ -213,6 +219,25 @@ def _levels(path: Path | None, agent: Drc, arguments: argparse.Namespace | None)
             f"{agent.config.size}"
         )
     return levels
+
+
+def _shape(agent: str) -> GenerationConfig:
+    """What the levels look like on which an agent was trained."""
+    info = load_agent_info(agent)
+    return _like(info.config.size, info.training.get("n_boxes", GenerationConfig().n_boxes))
+
+
+def _like(size: tuple[int, int], n_boxes: int) -> GenerationConfig:
+    shape = GenerationConfig(size=size, n_boxes=n_boxes)
+    return LEVEL_SET if (size, n_boxes) == (LEVEL_SET.size, LEVEL_SET.n_boxes) else shape
+
+
+def _new_levels(n_levels: int, shape: GenerationConfig, part: str, seed: int) -> Levels:
+    """Levels to fit to ("train") or to measure on, of the package's set where they are like it."""
+    if shape != LEVEL_SET:
+        return generate_levels(n_levels, config=shape, seed=derive(seed, part))
+    levels = load_level_set()
+    return levels[:N_TRAIN][:n_levels] if part == "train" else levels[N_TRAIN:][:n_levels]
 
 
 def _own_limit(agent: str) -> int:

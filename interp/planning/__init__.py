@@ -21,10 +21,15 @@ from interp.planning.environment import (
     SokobanGame,
 )
 from interp.planning.evaluation import PlayResult, play_levels
-from interp.planning.generation import GenerationConfig, generate_levels
+from interp.planning.generation import (
+    LEVEL_SET,
+    GenerationConfig,
+    generate_levels,
+    load_level_set,
+)
 from interp.planning.imitation import ImitationConfig
 from interp.planning.levels import LevelError, Levels, load_levels, parse_levels
-from interp.planning.recipes import train_small_agent
+from interp.planning.recipes import train_boxoban_agent, train_small_agent
 from interp.planning.reinforcement import ReinforcementConfig, vtrace_targets
 from interp.planning.resnet import ResNet, ResNetConfig
 from interp.planning.rollouts import (
@@ -56,6 +61,7 @@ __all__ = [
     "CLASSES",
     "CONCEPTS",
     "GUEZ_RULES",
+    "LEVEL_SET",
     "Action",
     "AgentInfo",
     "AgentOutput",
@@ -88,6 +94,7 @@ __all__ = [
     "list_agents",
     "load_agent",
     "load_agent_info",
+    "load_level_set",
     "load_levels",
     "observe",
     "parse_levels",
@@ -99,6 +106,7 @@ __all__ = [
     "solve_optimally",
     "took_long_way",
     "train_agent",
+    "train_boxoban_agent",
     "train_small_agent",
     "transform_action",
     "transform_levels",

@@ -1,15 +1,17 @@
 """New levels: random walls and targets, and a start at a known distance from the solution.
 
 Every level is solvable, because its start is drawn from the positions that the solver reached.
+Large levels take long to make, so that a set of them comes with the package.
 """
 
 from dataclasses import dataclass
+from importlib.resources import as_file, files
 
 import numpy as np
 from jaxtyping import Bool
 
 from interp.core.seeds import derive
-from interp.planning.levels import Levels, concatenate_levels
+from interp.planning.levels import Levels, concatenate_levels, load_packed_levels
 from interp.planning.solver import DistanceTable, solve_distances
 
 
@@ -33,6 +35,16 @@ class GenerationConfig:
             raise ValueError(f"n_boxes is {self.n_boxes!r}; it must fit a board of {self.size}")
         if not 1 <= self.distance[0] <= self.distance[1]:
             raise ValueError(f"distance is {self.distance!r}; 1 <= fewest <= most is needed")
+
+
+LEVEL_SET = GenerationConfig(size=(8, 8), n_boxes=4, wall_share=(0.375, 0.65), distance=(10, 100))
+"""What `load_level_set` holds: size, boxes and share of walls are those of most of Boxoban."""
+
+
+def load_level_set() -> Levels:
+    """The 1,000 levels that come with the package: `generate_levels(1000, config=LEVEL_SET)`."""
+    with as_file(files("interp.planning") / "levels_8x8.npz") as path:
+        return load_packed_levels(path)
 
 
 def generate_levels(

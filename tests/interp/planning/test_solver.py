@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from interp.planning.environment import SokobanBatch
-from interp.planning.generation import GenerationConfig, generate_levels
+from interp.planning.generation import (
+    LEVEL_SET,
+    GenerationConfig,
+    generate_levels,
+    load_level_set,
+)
 from interp.planning.levels import Levels, load_levels, parse_levels
 from interp.planning.solver import (
     UNSOLVABLE,
@@ -140,3 +145,13 @@ def test_generated_levels_are_as_far_as_asked() -> None:
     np.testing.assert_array_equal(again.boxes, levels.boxes)
     with pytest.raises(ValueError, match="only 0 of 2 levels found"):
         generate_levels(2, config=GenerationConfig(size=(3, 3), distance=(90, 95)), max_layouts=5)
+
+
+def test_the_shipped_levels_are_what_their_config_makes() -> None:
+    levels = load_level_set()
+    assert len(levels) == 1000
+    assert levels.size == LEVEL_SET.size
+    assert set(levels.n_boxes.tolist()) == {LEVEL_SET.n_boxes}
+    again = generate_levels(3, config=LEVEL_SET)
+    assert [one.to_text() for one in again] == [one.to_text() for one in levels[:3]]
+    assert len(solve_optimally(levels[[0]])) >= LEVEL_SET.distance[0]
