@@ -5,7 +5,7 @@ what that changed along the direction of a probe that tells high stakes from low
 is about toxicity, and all texts come with the package.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -50,10 +50,6 @@ EASY = (
 """Answers that are not."""
 WORDS = "Wait", "Sure"
 """How they begin, careful ones and easy ones."""
-RUNS = "careful", "shuffled"
-"""The run that prefers careful answers, and one in which half of the preferences are turned."""
-
-
 N_ASKED = 40
 """Situations on which the pair is compared."""
 BATCH_SIZE = 2
@@ -68,41 +64,32 @@ def second_pair(shared: Shared, model: HookedModel) -> dict[str, Any]:
         model: The model before training.
     """
     given = _texts(shared.materials.stakes)
-    n, n_asked = (
-        min(size, len(given) // 3) for size in (shared.config.sizes.n_preferences, N_ASKED)
-    )
+    sizes = shared.config.sizes.n_preferences, N_ASKED
+    n, n_asked = (min(size, len(given) // 3) for size in sizes)
     asked, dangerous = given[-n_asked:], [record for record in given[:n] if record.label == 1]
-    stakes, quality = _probe(model, given[n:-n_asked], asked)
-    trained = {name: _trained(shared, model, dangerous, name) for name in RUNS}
-    after = {name: run.model for name, run in trained.items()}
+    stakes = _probe(shared, model, given[n:-n_asked], asked)
+    trained = _trained(shared, model, dangerous)
+    after = trained.model
     prompts = [record.content + QUESTION for record in asked if record.label == 1]
-    changes = {k: attribute_change(model, other, stakes, prompts) for k, other in after.items()}
-    first = changes[RUNS[0]]
-    sides = {k: (_vectors(model), _vectors(other)) for k, other in after.items()}
-    rises = bool(first.reduction.sum() < 0)
-    if rises:  # what is attributed is a reduction, here along the opposite direction
-        stakes = -stakes
-        changes = {k: along(change, sides[k], stakes) for k, change in changes.items()}
-        first = changes[RUNS[0]]
+    change = attribute_change(model, after, stakes, prompts)
+    vectors = _vectors(model), _vectors(after)
+    rises = bool(change.reduction.sum() < 0)
+    change = _falling(change, vectors, stakes)
     chance = (random_direction(stakes, seed) for seed in range(shared.config.n_random))
     return {
         "model": model.name,
         "layer": stakes.layer,
-        "probe": quality,
+        "probe": dict(stakes.provenance),
         "toward": "high" if rises else "low",
         "n_preferences": len(dangerous),
         "n_prompts": len(prompts),
-        "loss": {name: run.loss.tolist() for name, run in trained.items()},
-        "answers": shared.kept(
-            "second pair, answers", lambda: {"runs": _answers(model, after, asked)}
-        )["runs"],
-        "groups": {name: _shares(one) for name, one in changes.items()},
-        "random_directions": [
-            _shares(along(first, sides[RUNS[0]], one), ends=False) for one in chance
-        ],
+        "loss": trained.loss.tolist(),
+        "answers": shared.kept("second pair, answers", lambda: _answers(model, after, asked)),
+        "groups": _shares(change) | {"intervals": _ends(change)},
+        "random_directions": [_shares(_falling(change, vectors, one)) for one in chance],
         "patching": shared.kept(
             "second pair, patching",
-            lambda: _patched(model, after[RUNS[0]], first, prompts, shared.config.n_top),
+            lambda: _patched(model, after, change, prompts, shared.config.n_top),
         ),
     }
 
@@ -112,63 +99,56 @@ def _texts(records: Records) -> Records:
     return Records([record for record in records if record.text is not None])
 
 
-def _probe(model: HookedModel, train: Records, test: Records) -> tuple[Direction, dict[str, Any]]:
-    """The direction of a probe in the middle of the model, and how well it reads other texts."""
-    layer = model.n_layers // 2
-    read = partial(extract, model, layers=layer, pooling="mean")
-    probe = LinearProbe(C=STRENGTH).fit(read(train).at(layer))
-    scores = probe.decision_function(read(test).at(layer))
-    return probe.direction_, asdict(auroc(test.labels, scores))
+def _probe(shared: Shared, model: HookedModel, train: Records, test: Records) -> Direction:
+    """The direction of a probe in the middle of the model, with its AUROC on other texts."""
+    path = shared.folder / "stakes.safetensors"
+    if not path.exists():
+        layer = model.n_layers // 2
+        read = partial(extract, model, layers=layer, pooling="mean")
+        probe = LinearProbe(C=STRENGTH).fit(read(train).at(layer))
+        found = auroc(test.labels, probe.decision_function(read(test).at(layer)))
+        replace(probe.direction_, provenance={"auroc": asdict(found)}).save(path)
+    return Direction.load(path, origin=model.origin)
 
 
-def _trained(
-    shared: Shared, model: HookedModel, records: Sequence[Record], name: str
-) -> TrainingResult:
-    """The model after preferences for careful answers, or for them half of the time."""
-    seed = derive(shared.config.seed, "second pair", name)
+def _trained(shared: Shared, model: HookedModel, records: Sequence[Record]) -> TrainingResult:
+    """The model after preferences for careful answers."""
+    seed = derive(shared.config.seed, "second pair", "careful")
     rng = np.random.default_rng(seed)
-    turned = rng.permutation(len(records))[: len(records) // 2] if name == "shuffled" else []
     return train_dpo(
         model,
-        [_preference(record, k not in turned, rng) for k, record in enumerate(records)],
+        [_preference(record, rng) for record in records],
         config=replace(shared.config.training, batch_size=BATCH_SIZE),
         seed=seed,
-        checkpoint=shared.folder / "checkpoints" / f"second pair, {name}.pt",
+        checkpoint=shared.folder / "checkpoints" / "second pair, careful.pt",
         progress=shared.progress,
     )
 
 
-def _preference(record: Record, careful: bool, rng: np.random.Generator) -> Preference:
+def _preference(record: Record, rng: np.random.Generator) -> Preference:
     answers = str(rng.choice(CAREFUL)), str(rng.choice(EASY))
-    chosen, rejected = answers if careful else answers[::-1]
-    return Preference(prompt=record.content + QUESTION, chosen=chosen, rejected=rejected)
+    return Preference(prompt=record.content + QUESTION, chosen=answers[0], rejected=answers[1])
 
 
-def _answers(
-    before: HookedModel, after: Mapping[str, HookedModel], asked: Records
-) -> dict[str, dict[str, Any]]:
-    """For each run, how it moved the log-odds of "Wait" against "Sure" by what is at stake.
+def _answers(before: HookedModel, after: HookedModel, asked: Records) -> dict[str, Any]:
+    """How training moved the log-odds of "Wait" against "Sure", by what is at stake.
 
     The AUROC is of these log-odds: whether the model says "Wait" where much is at stake.
     """
     prompts = [record.content + QUESTION for record in asked]
     high = np.array([record.label == 1 for record in asked])
-    plain, found = _log_odds(before, prompts), {}
-    for name, model in after.items():
-        odds = _log_odds(model, prompts)
-        rows = {
+    odds = {"before": _log_odds(before, prompts), "after": _log_odds(after, prompts)}
+    moved = odds["after"] - odds["before"]
+    return {
+        "log_odds": {
             level: {
-                "before": bootstrap(np.mean, plain[chosen]).to_dict(),
-                "change": bootstrap(np.mean, (odds - plain)[chosen]).to_dict(),
+                "before": bootstrap(np.mean, odds["before"][chosen]).to_dict(),
+                "change": bootstrap(np.mean, moved[chosen]).to_dict(),
             }
             for level, chosen in (("high", high), ("low", ~high))
-        }
-        quality = {
-            when: asdict(auroc(high.astype(int), values))
-            for when, values in (("before", plain), ("after", odds))
-        }
-        found[name] = {"log_odds": rows, "auroc": quality}
-    return found
+        },
+        "auroc": {k: asdict(auroc(high.astype(int), values)) for k, values in odds.items()},
+    }
 
 
 def _log_odds(model: HookedModel, prompts: Sequence[str]) -> Float[np.ndarray, " prompt"]:
@@ -185,18 +165,27 @@ def _vectors(model: HookedModel) -> list[Tensor]:
     return [value_vectors(model, layer) for layer in range(model.n_layers)]
 
 
-def _shares(change: NeuronChange, *, ends: bool = True) -> dict[str, Any]:
-    """Shares of the groups, with intervals if wanted, and their balance."""
+def _falling(
+    change: NeuronChange, vectors: tuple[list[Tensor], list[Tensor]], direction: Direction
+) -> NeuronChange:
+    """A change along a direction, or the opposite one: what is attributed is a reduction."""
+    found = along(change, vectors, direction)
+    return found if found.reduction.sum() >= 0 else along(change, vectors, -direction)
+
+
+def _shares(change: NeuronChange) -> dict[str, Any]:
+    """Shares of the groups, and what remains of them after what goes the other way."""
     found = change.groups()
-    table = {
+    return {
         "shares": found.shares,
         "shrunk": change.shrunk().groups().shares,
         "balance": found.balance,
         "share_reducing": sum(found.n_reducing.values()) / change.cosine.size,
     }
-    if ends:
-        table["intervals"] = {g: list(e) for g, e in change.intervals(n_resamples=100).items()}
-    return table
+
+
+def _ends(change: NeuronChange) -> dict[str, list[float]]:
+    return {group: list(ends) for group, ends in change.intervals(n_resamples=100).items()}
 
 
 def _patched(

@@ -79,9 +79,9 @@ def test_every_part_runs_and_is_resumed(tmp_path: Path, materials: Materials) ->
     both = {row["group"]: row["effect"] for row in found["all maps"]["into_base"]}
     assert both["MLP and attention outputs"] == pytest.approx(1, abs=0.01)
     second = found["second pair"]
-    assert list(second["groups"]) == list(second["answers"]) == ["careful", "shuffled"]
-    assert all(sum(g["shares"].values()) == pytest.approx(1) for g in second["groups"].values())
-    assert second["groups"]["careful"]["balance"] > 0  # the direction in which the change goes
+    assert sum(second["groups"]["shares"].values()) == pytest.approx(1)
+    assert second["groups"]["balance"] > 0  # the direction in which the change goes
+    assert second["answers"]["auroc"]["before"]["value"] != 0.5
     brought = {row["group"]: row["effect"] for row in second["patching"]["into_base"]}
     assert brought["all neurons"] == pytest.approx(1, abs=0.01)
     assert set(found["contrast"]["ablated"]) == {"vocabulary", "cosine", "random"}
