@@ -55,7 +55,7 @@ class SafetyConfig:
     """Learning rate at which refusal is learned."""
     n_start_steps: int = 12
     """Steps in which it is learned, with eight examples each."""
-    learning_rates: tuple[float, ...] = (1e-4, 3e-5)
+    learning_rates: tuple[float, ...] = (1e-4, 3e-4)
     """Learning rates of the benign fine-tuning."""
     batch_sizes: tuple[int, ...] = (1, 4)
     """Its batch sizes."""
@@ -81,10 +81,10 @@ TINY = SafetyConfig(
     n_seeds=1,
     n_refusals=8,
     start_rate=1e-2,
-    n_start_steps=40,
-    learning_rates=(1e-3, 1e-2),
+    n_start_steps=30,
+    learning_rates=(1e-2,),
     batch_sizes=(2,),
-    steps=(2, 6),
+    steps=(2, 4),
     n_harmful=4,
     n_harmless=4,
     max_new_tokens=8,
@@ -200,14 +200,13 @@ class _Bench:
             way = displacement(start, average.averages) / length
             line = interpolate(start, end, way)
             found.append(about | {"kind": "interpolation"} | self._shown(line, seed))
-        strongest = rate == max(config.learning_rates) and size == max(config.batch_sizes)
         return {
             "seed": seed,
             "rate": rate,
             "batch": size,
             "loss": [round(float(loss), 3) for loss in run.loss],
             "states": found,
-            **(self._probed(run.model) if strongest else {}),
+            **(self._probed(run.model) if size == max(config.batch_sizes) else {}),
         }
 
     @cached_property
@@ -235,7 +234,9 @@ class _Bench:
     def _probe(self) -> LinearProbe:
         """A high-stakes probe on the model that refuses."""
         records = load_fixture("high_stakes")[: 2 * self._config.n_situations]
-        return LinearProbe().fit(self._pooled(self._start, records), records.labels)
+        probe = LinearProbe()
+        probe.fit(self._pooled(self._start, records), records.labels)
+        return probe
 
     def _pooled(self, model: HookedModel, records: Records) -> np.ndarray:
         layer = model.n_layers // 2

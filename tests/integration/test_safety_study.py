@@ -79,7 +79,7 @@ def test_the_tiny_study_trains_refusal_in_and_measures_every_state(
     found = run_safety_study(tmp_path, model, materials(), config=TINY)
     frame = to_frame(found)
     assert frame["kind"].value_counts().to_dict() == {
-        "plain": 4, "average": 2, "interpolation": 2, "start": 1,
+        "plain": 2, "average": 1, "interpolation": 1, "start": 1,
     }  # fmt: skip
     start = frame[frame["kind"] == "start"].iloc[0]
     untrained = found["start"]["untrained"]["harmful"]["log_odds"]
@@ -88,11 +88,11 @@ def test_the_tiny_study_trains_refusal_in_and_measures_every_state(
     pairs = frame.pivot_table(index="rate", columns="kind", values="displacement")
     np.testing.assert_allclose(pairs["average"], pairs["interpolation"], rtol=1e-3)
     assert (
-        pairs["average"] < frame[frame["steps"] == 6].groupby("rate")["displacement"].max()
+        pairs["average"] < frame[frame["steps"] == 4].groupby("rate")["displacement"].max()
     ).all()
     table = summarize(found, "log_odds")
     assert ((table["low"] <= table["value"]) & (table["value"] <= table["high"])).all()
-    assert len(average_minus_interpolation(found, "log_odds")) == 2
+    assert len(average_minus_interpolation(found, "log_odds")) == 1
     path = tmp_path / "seed 0, rate 0.01, batch 2.json"
     before = json.loads(path.read_text())
     path.unlink()
