@@ -121,6 +121,7 @@ MNIST = Setting(
     n_given=(0, 10),
     unlearn_epochs=20,
     attack_epochs=9,
+    variants=(("circuit breakers", 5.0), ("weight distortion", 0.7)),
 )
 QUICK = replace(
     DIGITS,
