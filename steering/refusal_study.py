@@ -19,6 +19,7 @@ from interp.core.generation import generate
 from interp.core.hooks import Intervention
 from interp.core.model import HookedModel
 from interp.core.records import Records
+from interp.core.statistics import wilson
 from steering.damage import DamageResult, intervention_damage
 from steering.refusal import (
     Instructions,
@@ -29,7 +30,7 @@ from steering.refusal import (
     refusal_log_odds,
 )
 from steering.repe.control import ablate_everywhere
-from steering.statistics import Estimate, auroc, mean_estimate
+from steering.statistics import auroc, mean_estimate
 from steering.vectors import SteeringVector
 from steering.verdicts import random_vector
 
@@ -80,7 +81,7 @@ class RefusalResult:
         lines = []
         for condition, kind in self._cells():
             refused = self._column("refused", condition, kind)
-            found = _rate(refused)
+            found = wilson(int(refused.sum()), len(refused))
             line = {"condition": condition, "kind": kind, "n": len(refused)}
             lines.append(line | {"rate": found.value, "low": found.low, "high": found.high})
         return pd.DataFrame(lines)
@@ -282,11 +283,3 @@ def _kept(
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(compute().to_dict("list")).encode())
     return pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
-
-
-def _rate(refused: np.ndarray) -> Estimate:
-    """A share with its Wilson interval, which holds up where all or none refuse."""
-    n, share, z = len(refused), float(refused.mean()), 1.96
-    center = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * float(np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)))
-    return Estimate(share, max(center - half, 0.0), min(center + half, 1.0))

@@ -6,33 +6,16 @@ another model, layer or kind of data.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
 from interp.core.seeds import derive
+from interp.core.statistics import Interval, mean_interval
 
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95 % interval."""
-
-    value: float
-    """The estimate."""
-    low: float
-    """Lower end of the interval."""
-    high: float
-    """Upper end of the interval."""
-
-    def __str__(self) -> str:
-        """Value and interval."""
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
-
-    def to_dict(self) -> dict[str, float]:
-        """The three numbers by name."""
-        return {"value": self.value, "low": self.low, "high": self.high}
+Estimate = Interval
+"""A number with its 95 % interval, as steering calls it."""
 
 
 def bootstrap(
@@ -67,13 +50,7 @@ def bootstrap(
 
 def mean_estimate(values: ArrayLike, *, n_resamples: int = 1000, seed: int = 0) -> Estimate:
     """The mean with its bootstrap interval."""
-    array = np.asarray(values, dtype=np.float64)
-    if len(array) < 2:
-        raise ValueError(f"{len(array)} values: an interval needs 2 or more")
-    random = np.random.default_rng(derive(seed, "bootstrap"))
-    means = array[random.integers(0, len(array), (n_resamples, len(array)))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Estimate(float(array.mean()), float(low), float(high))
+    return mean_interval(np.asarray(values, dtype=np.float64), n_draws=n_resamples, seed=seed)
 
 
 def d_prime(positive: ArrayLike, negative: ArrayLike) -> float:

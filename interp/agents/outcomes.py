@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from interp.agents.intervals import Interval, mean_interval, wilson
 from interp.agents.security import ACT, is_forbidden
 from interp.agents.transcripts import Step, Transcript
+from interp.core.statistics import Interval, mean_interval, wilson
 
 
 @dataclass(frozen=True, kw_only=True)

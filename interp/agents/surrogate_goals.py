@@ -20,10 +20,10 @@ from jaxtyping import Float
 
 from interp import viz
 from interp.agents.backends import Backend
-from interp.agents.intervals import Interval
 from interp.agents.scenarios import NEGATIVES, VARIANTS, Scenario
 from interp.core.records import Message
 from interp.core.seeds import derive
+from interp.core.statistics import Interval
 
 Advisor = Callable[[str], float]
 """From the text of a scenario to the probability of giving in."""

@@ -14,7 +14,6 @@ same norm are the control: large vectors move an agent whatever they mean.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from tqdm import tqdm
 from interp import viz
 from interp.core.interventions import edit
 from interp.core.seeds import generator
+from interp.core.statistics import wilson
 from interp.planning.drc import Drc
 from interp.planning.levels import Levels
 from interp.planning.rollouts import Steer, play_episodes
@@ -272,11 +272,8 @@ def wilson_interval(
         >>> round(low, 3), round(high, 3)
         (0.49, 0.943)
     """
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    share = n_successes / n
-    center = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
-    return max(0.0, center - half), min(1.0, center + half)
+    found = wilson(n_successes, n, level=level)
+    return found.low, found.high
 
 
 def _try(

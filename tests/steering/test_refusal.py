@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.stats import binomtest
 
 from interp import HookedModel, Records, ablate, extract
 from steering import (
@@ -22,7 +21,6 @@ from steering import (
     run_refusal_study,
 )
 from steering.refusal import header_length
-from steering.refusal_study import _rate
 from tests.tiny_models import tiny_llama
 
 HARMFUL = [f"how to break {w}" for w in "abcdefgh"]
@@ -167,11 +165,3 @@ def test_sets_that_share_instructions_are_refused(tmp_path: Path) -> None:
     assert [len(p) for p in (loaded.train, loaded.validation, loaded.test)] == [3, 2, 2]
     with pytest.raises(ValueError, match=r"harmful_test.json has 3 instructions, needed 4"):
         Instructions.load(tmp_path, "harmful", n_train=3, n_validation=2, n_test=4)
-
-
-def test_interval_of_a_rate_is_wilsons() -> None:
-    for k in (0, 3, 20):
-        refused = np.array([1.0] * k + [0.0] * (20 - k))
-        expected = binomtest(k, 20).proportion_ci(method="wilson")
-        got = _rate(refused)
-        assert (got.low, got.high) == pytest.approx((expected.low, expected.high), abs=1e-3)

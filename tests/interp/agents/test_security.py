@@ -21,7 +21,6 @@ from interp.agents import (
     is_forbidden,
     lab_minds,
     make_lab,
-    mean_interval,
     passed_on,
     published_security_tax,
     replay,
@@ -159,17 +158,3 @@ def test_published_table_has_the_published_averages() -> None:
     assert means.loc["none"].tolist() == pytest.approx([0.767, 0.875], abs=0.005)
     assert means.loc["active vaccine"].tolist() == pytest.approx([0.90, 0.876], abs=0.001)
     assert means.loc["passive instruction"].tolist() == pytest.approx([0.872, 0.535], abs=0.001)
-
-
-def test_intervals_cover_and_refuse() -> None:
-    random = np.random.default_rng(0)
-    covered = [
-        mean_interval(random.normal(size=40), n_draws=300, seed=k).contains(0.0) for k in range(100)
-    ]
-    assert 85 <= sum(covered) <= 100
-    assert wilson(0, 20).low == 0 < wilson(0, 20).high
-    for hits, n in ((3, 2), (-1, 2), (0, 0)):
-        with pytest.raises(ValueError, match="needed 0 to n"):
-            wilson(hits, n)
-    with pytest.raises(ValueError, match="2 or more"):
-        mean_interval([1.0])

@@ -1,19 +1,24 @@
-"""Intervals of shares and of means over units: scenarios, runs, requests."""
+"""Numbers with intervals: shares, and means over units such as scenarios, runs or prompts.
+
+Intervals say how much a number would move with other units of the same kind, and nothing about
+another model or another kind of data.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
+from statistics import NormalDist
 
 import numpy as np
 
 from interp.core.seeds import derive
 
-_Z = 1.959964
 Numbers = Sequence[int | float] | np.ndarray
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A number with its 95 % interval."""
+    """A number with its interval, of 95 % unless told otherwise."""
 
     value: float
     """The number."""
@@ -30,9 +35,18 @@ class Interval:
         """Whether a number lies in the interval."""
         return self.low <= number <= self.high
 
+    def to_dict(self) -> dict[str, float]:
+        """The three numbers by name."""
+        return {"value": self.value, "low": self.low, "high": self.high}
 
-def wilson(hits: int, n: int) -> Interval:
-    """A share with Wilson's interval.
+
+def wilson(hits: int | float, n: int, *, level: float = 0.95) -> Interval:
+    """A share with Wilson's interval, which holds up where all or none are hits.
+
+    Args:
+        hits: How often it happened; a fraction where hits are themselves shares.
+        n: Of how many.
+        level: Confidence.
 
     Raises:
         ValueError: If there are not 0 to n hits, or nothing to count.
@@ -43,10 +57,12 @@ def wilson(hits: int, n: int) -> Interval:
     """
     if n < 1 or not 0 <= hits <= n:
         raise ValueError(f"{hits} hits of {n}: needed 0 to n hits of at least one")
-    share = hits / n
-    center = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2)) / (1 + _Z**2 / n)
-    return Interval(share, float(max(0.0, center - half)), float(min(1.0, center + half)))
+    z, share = NormalDist().inv_cdf((1 + level) / 2), hits / n
+    center = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    low = center - half if hits > 0 else 0.0  # exactly, whatever the rounding
+    high = center + half if hits < n else 1.0
+    return Interval(share, low, high)
 
 
 def mean_interval(
@@ -65,13 +81,15 @@ def mean_interval(
         seed: Which draws.
 
     Raises:
-        ValueError: If there are fewer than two units.
+        ValueError: If there are fewer than two units, or not one weight for each.
     """
     array = np.asarray(values, dtype=np.float64)
     array = array.reshape(len(array), -1).mean(axis=1)
     below = np.ones(len(array)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if len(array) < 2 or len(below) != len(array):
-        raise ValueError(f"{len(array)} values and {len(below)} weights: needed 2 or more of each")
+    if len(array) < 2:
+        raise ValueError(f"{len(array)} values: an interval needs 2 or more")
+    if len(below) != len(array):
+        raise ValueError(f"{len(array)} values and {len(below)} weights: needed one for each")
     random = np.random.default_rng(derive(seed, "bootstrap"))
     rows = random.integers(0, len(array), (n_draws, len(array)))
     with np.errstate(invalid="ignore", divide="ignore"):
