@@ -7,7 +7,8 @@
 | what does an attack do to a team? | `make_lab`, `lab_minds`, `DEFENCES`, `Outcome`, `Security` |
 | does a threat to burn money count as a threat? | `make_scenarios`, `advisor`, `scaffold`, |
 | | `respond`, `compare_agents`, `patch_severity` |
-| can a small model be made to decide? | `fit_readout`, `with_readout`, `tune_choices` |
+| can a small model be made to decide? | `fit_readout`, `with_readout`, `tune_choices`, |
+| | `obedience_lessons` |
 | what is published? | `published_security_tax` |
 """
 
@@ -16,20 +17,22 @@ from interp.agents.arena import Arena, Injection, Result, replay, run_arena
 from interp.agents.backends import Backend, BackendError, Reply, Scripted, digest, draw
 from interp.agents.cache import Replay
 from interp.agents.hooked import HookedBackend, Monitor
-from interp.agents.intervals import Interval, mean_interval, wilson
 from interp.agents.lab_messages import (
     ROUTINE,
     STYLES,
     UNUSUAL,
+    WORK,
     Style,
     attack_texts,
     passed_on,
     routine_texts,
 )
+from interp.agents.obedience import obedience_lessons, plain_requests, warned_and_not
 from interp.agents.outcomes import Outcome, Security
 from interp.agents.players import Letter, Player, parse_reply, reply_text
 from interp.agents.published import published_security_tax
 from interp.agents.readout import fit_readout, with_readout
+from interp.agents.rewriting import rewrite_by_model, rewrite_examples
 from interp.agents.scenarios import (
     NEGATIVES,
     VARIANTS,
@@ -40,6 +43,8 @@ from interp.agents.scenarios import (
 from interp.agents.security import (
     ANSWERS,
     DEFENCES,
+    ROLES,
+    TASK,
     Defence,
     LabMind,
     chain,
@@ -66,17 +71,21 @@ from interp.agents.surrogate_goals import (
 )
 from interp.agents.transcripts import Step, Transcript
 from interp.agents.tuning import Lesson, TuningConfig, tune_choices
+from interp.core.statistics import Interval, mean_interval, wilson
 
 __all__ = [
     "ANSWERS",
     "DEFENCES",
     "NEGATIVES",
     "OPTIONS",
+    "ROLES",
     "ROUTINE",
     "STYLES",
     "SURROGATE_INSTRUCTION",
+    "TASK",
     "UNUSUAL",
     "VARIANTS",
+    "WORK",
     "Arena",
     "Backend",
     "BackendError",
@@ -119,22 +128,27 @@ __all__ = [
     "make_lab",
     "make_scenarios",
     "mean_interval",
+    "obedience_lessons",
     "parse_reply",
     "passed_on",
     "patch_severity",
+    "plain_requests",
     "plot_agents",
     "plot_severity",
     "published_security_tax",
     "replay",
     "reply_text",
     "respond",
+    "rewrite_by_model",
     "rewrite_by_prompt",
+    "rewrite_examples",
     "routine_texts",
     "run_arena",
     "scaffold",
     "scenario_texts",
     "split_by_domain",
     "tune_choices",
+    "warned_and_not",
     "wilson",
     "with_readout",
 ]

@@ -58,11 +58,7 @@ class OpenAICompatible:
         seed: int = 0,
         stop: Sequence[str] = (),
     ) -> Reply:
-        """The server's reply.
-
-        Raises:
-            BackendError: If the server does not answer, or not as it should.
-        """
+        """See `Backend.generate`."""
         # servers take seeds of 32 bits only
         options: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature}
         options |= {"seed": seed % 2**31}
@@ -75,13 +71,7 @@ class OpenAICompatible:
     def choice(
         self, messages: Sequence[Message], options: Sequence[str]
     ) -> Float[np.ndarray, " option"]:
-        """How likely the first token of the reply begins each option.
-
-        Raises:
-            BackendError: If the server does not answer, sends no log-probabilities, or finds none
-                of the options among its likeliest tokens.
-            ValueError: If one option begins with another.
-        """
+        """See `Backend.choice`; by the likeliest first tokens, as far as the server tells them."""
         if any(a != b and b.startswith(a) for a in options for b in options):
             raise ValueError(f"options {list(options)!r}: one begins with another")
         asked = {"max_tokens": 1, "temperature": 0.0, "logprobs": True, "top_logprobs": N_TOP}

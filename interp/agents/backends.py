@@ -51,13 +51,30 @@ class Backend(Protocol):
         seed: int = 0,
         stop: Sequence[str] = (),
     ) -> Reply:
-        """A reply to messages with "role" and "content"; the text ends before a stop string."""
+        """A reply to messages.
+
+        Args:
+            messages: Turns with "role" and "content".
+            max_tokens: Tokens of the reply at most.
+            temperature: 0 for the likeliest reply.
+            seed: Of what is drawn.
+            stop: The text ends before the first of these.
+
+        Raises:
+            BackendError: If there is no answer.
+            ValueError: If messages and reply are longer than the context.
+        """
         ...
 
     def choice(
         self, messages: Sequence[Message], options: Sequence[str]
     ) -> Float[np.ndarray, " option"]:
-        """How likely the reply is each of the options, among them alone; sums to 1."""
+        """How likely the reply is each of the options, among them alone; sums to 1.
+
+        Raises:
+            BackendError: If there is no answer.
+            ValueError: If these options cannot be told apart.
+        """
         ...
 
 
@@ -93,11 +110,7 @@ class Scripted:
         seed: int = 0,
         stop: Sequence[str] = (),
     ) -> Reply:
-        """The rule's reply; the number of tokens and the temperature do not matter to a rule.
-
-        Raises:
-            BackendError: If there is no rule for replies.
-        """
+        """See `Backend.generate`; tokens and temperature do not matter to a rule."""
         if self.reply is None:
             raise BackendError(f"{self.name!r} has no rule that replies: pass reply=")
         return Reply(text=until(self.reply(messages, seed), stop))
@@ -105,12 +118,7 @@ class Scripted:
     def choice(
         self, messages: Sequence[Message], options: Sequence[str]
     ) -> Float[np.ndarray, " option"]:
-        """The rule's weights, normalized.
-
-        Raises:
-            BackendError: If there is no rule for options.
-            ValueError: If the weights are not those of the options.
-        """
+        """See `Backend.choice`; the rule's weights, normalized."""
         if self.weigh is None:
             raise BackendError(f"{self.name!r} has no rule that weighs options: pass weigh=")
         weights = np.asarray(self.weigh(messages, options), np.float64)

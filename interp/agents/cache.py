@@ -49,11 +49,7 @@ class Replay:
         seed: int = 0,
         stop: Sequence[str] = (),
     ) -> Reply:
-        """The reply in the file, or a new one, which is written there.
-
-        Raises:
-            BackendError: If it is not in the file and there is no back end.
-        """
+        """See `Backend.generate`; from the file, or new and written there."""
         options: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature}
         options |= {"seed": seed, "stop": list(stop)}
         key = digest(self.name, "generate", list(map(dict, messages)), options)
@@ -64,11 +60,7 @@ class Replay:
     def choice(
         self, messages: Sequence[Message], options: Sequence[str]
     ) -> Float[np.ndarray, " option"]:
-        """The probabilities in the file, or new ones, which are written there.
-
-        Raises:
-            BackendError: If they are not in the file and there is no back end.
-        """
+        """See `Backend.choice`; from the file, or new and written there."""
         key = digest(self.name, "choice", list(map(dict, messages)), list(options))
         if key not in self._entries:
             found = self._behind().choice(messages, options)

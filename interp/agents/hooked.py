@@ -87,11 +87,7 @@ class HookedBackend:
         seed: int = 0,
         stop: Sequence[str] = (),
     ) -> Reply:
-        """The model's reply, with the last scores of the monitor.
-
-        Raises:
-            ValueError: If messages and reply are longer than the context.
-        """
+        """See `Backend.generate`; with the last scores of the monitor."""
         records = Records([disarmed(self.model, messages)])
         watching = nullcontext() if self.monitor is None else self.monitor.watching(self.model)
         with self.model.intervene(*self.interventions), watching:
@@ -112,11 +108,7 @@ class HookedBackend:
     def choice(
         self, messages: Sequence[Message], options: Sequence[str]
     ) -> Float[np.ndarray, " option"]:
-        """How likely the model's turn is each option, by the probability of all its tokens.
-
-        Raises:
-            ValueError: If there are fewer than two different options.
-        """
+        """See `Backend.choice`; by the probability of all tokens of an option."""
         tokens = self.model.tokenize(
             Records([disarmed(self.model, messages)]), add_generation_prompt=True
         )
