@@ -67,14 +67,23 @@ class UnlearningConfig:
     """At which the authors are learned."""
     n_learning_steps: int = 10
     """Steps in which they are learned, on all facts at once."""
-    relearning_rates: tuple[float, ...] = (5e-5, 2e-4)
-    """Learning rates of the attackers; the authors were learned at the higher one."""
-    n_relearning_steps: int = 4
+    relearning_rates: tuple[float, ...] = (1e-5, 5e-5)
+    """Learning rates of the attackers."""
+    n_relearning_steps: int = 3
     """Steps of the attackers."""
     n_depth_layers: int = 4
     """Layers at which the depth score patches, spread over the model."""
+    methods: tuple[str, ...] | None = None
+    """Names of the methods to compare; all by default."""
 
 
+HARD = UnlearningConfig(
+    budgets=(0.05,),
+    relearning_rates=(5e-5, 2e-4),
+    n_relearning_steps=6,
+    methods=("RepSelect", "TAR", "NPO"),
+)
+"""Attackers who learn as fast as the authors were learned, on the methods that forget most."""
 TINY = UnlearningConfig(
     n_seeds=1,
     n_forget=2,
@@ -129,7 +138,7 @@ def run_unlearning_study(
     """
     config, folder = config or UnlearningConfig(), Path(folder)
     claim(folder, asdict(config))
-    names = list(methods(model, config.n_steps))
+    names = config.methods or tuple(methods(model, config.n_steps))
     wanted = range(config.n_seeds) if seeds is None else seeds
     with tqdm(
         total=len(wanted) * (1 + len(names) * len(config.budgets)), disable=not progress

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hookscope.commands.parser import Commands
-from hookscope.unlearning_study import UnlearningConfig, run_unlearning_study, summarize
+from hookscope.unlearning_study import HARD, UnlearningConfig, run_unlearning_study, summarize
 from interp import load_model
 
 
@@ -14,6 +14,7 @@ def add(commands: Commands) -> None:
     text = "Methods of unlearning at the same disruption, and what attacks bring back."
     parser = commands.add("unlearn", run, text)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--hard", action="store_true", help="fewer methods, stronger attackers")
     parser.add_argument("--seeds", type=int, nargs="+", help="run only these seeds now")
 
 
@@ -22,7 +23,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     found = run_unlearning_study(
         arguments.out,
         load_model(arguments.model),
-        config=UnlearningConfig(),
+        config=HARD if arguments.hard else UnlearningConfig(),
         seeds=arguments.seeds,
         progress=True,
     )
