@@ -89,7 +89,7 @@ def save_classifier(folder: Path, **settings: object) -> Path:
             num_hidden_layers=1,
             num_attention_heads=2,
             max_position_embeddings=64,
-            initializer_range=1.0,
+            initializer_range=0.3,
             pad_token_id=1,
             id2label=labels,
             label2id={name: k for k, name in labels.items()},
