@@ -21,10 +21,12 @@ from interp.training.hyperforget import (
     Split,
     alignment,
     disagreement,
+    distance_to_bank,
     each_class,
     forget_and_retain,
     forget_retain_accuracy,
     membership_auroc,
+    nearest_in_bank,
     relearn_class,
     train_bank,
     train_hypernetwork,
@@ -127,21 +129,30 @@ def _part(images: ImageSet, name: str, config: HyperForgetConfig, progress: bool
     return {
         "n_checkpoints": len(bank),
         "n_parameters": mlp.n_parameters,
-        "alignment": _aligned(network, bank[held], prompt, split),
+        "alignment": _aligned(network, bank[~held], bank[held], prompt, split),
         "classes": [_forgotten(network, bank, prompt, split, c, config) for c in wanted],
         "denoising_loss": network.loss[-50:].mean().item(),
     }
 
 
-def _aligned(network: HyperNetwork, held: RunBank, prompt: Prompt, split: Split) -> dict[str, Any]:
-    """Losses of runs that were held out, asked for and obtained."""
+def _aligned(
+    network: HyperNetwork, known: RunBank, held: RunBank, prompt: Prompt, split: Split
+) -> dict[str, Any]:
+    """Losses of runs that were held out, asked for and obtained, beside what a look-up gives."""
     wanted = prompt(held.losses)
     drawn = network.sample(wanted, seed=derive(0, "alignment"))
     found = prompt(held.mlp.class_losses(drawn, split.train_x, split.train_y))
     shuffled = wanted[torch.randperm(len(wanted), generator=generator(0, "shuffled"))]
+    nearest = prompt(known.losses)[nearest_in_bank(known, prompt, wanted)]
+    apart = {"sampled": drawn, "held out": held.weights}
     return {
         "r2": alignment(wanted, found).tolist(),
         "r2 of shuffled prompts": alignment(shuffled, found).tolist(),
+        "r2 of the nearest in the bank": alignment(wanted, nearest).tolist(),
+        "distance to the bank": {
+            name: mean_estimate(distance_to_bank(weights, known)).to_dict()
+            for name, weights in apart.items()
+        },
         "prompted": wanted[:, :2].tolist(),
         "obtained": found[:, :2].tolist(),
     }
@@ -157,11 +168,11 @@ def _forgotten(
 ) -> dict[str, Any]:
     """Classifiers that were to forget a class, beside retrained ones and ones that know it."""
     retrained = bank.retrained(class_)
-    others = bank[(bank.step == bank.step.max()) & (bank.weak_class != class_)]
-    full = bank[(bank.step == bank.step.max()) & (bank.weight > 0.3)] if not len(others) else others
-    wanted = prompt(retrained.losses).median(0).values.expand(config.n_samples, -1)
-    drawn = network.sample(wanted, seed=derive(config.seed, "sample", class_))
-    groups = {"sampled": drawn, "retrained": retrained.weights, "knowing": full.weights}
+    knowing = bank[(bank.step == bank.step.max()) & (bank.weight > 0.3)]
+    groups = {"retrained": retrained.weights, "knowing": knowing.weights}
+    for name, model in (("sampled", retrained), ("asked to know", knowing)):
+        wanted = prompt(model.losses).median(0).values.expand(config.n_samples, -1)
+        groups[name] = network.sample(wanted, seed=derive(config.seed, "sample", class_))
     return {"class": class_} | {
         name: _measured(network.mlp, weights[: config.n_samples], split, class_, config)
         for name, weights in groups.items()

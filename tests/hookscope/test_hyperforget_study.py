@@ -23,10 +23,13 @@ def test_both_networks_stand_beside_their_controls(tmp_path: Path) -> None:
     for part, n_losses in zip(found["parts"].values(), (2, 10), strict=True):
         assert len(part["alignment"]["r2"]) == n_losses
         assert len(part["alignment"]["r2 of shuffled prompts"]) == n_losses
+        assert len(part["alignment"]["r2 of the nearest in the bank"]) == n_losses
+        assert set(part["alignment"]["distance to the bank"]) == {"sampled", "held out"}
         for row in part["classes"]:
             assert row["retrained"]["forget"]["value"] < 0.05
             assert row["knowing"]["forget"]["value"] > 0.5
             assert {"forget after 2", "membership"} <= set(row["sampled"])
+            assert set(row["sampled"]) == set(row["asked to know"])
     path = tmp_path / "digits, two losses.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"read": True}))
     again = run_hyperforget_study(tmp_path, config=TINY)

@@ -5,6 +5,7 @@
   on losses; `HyperNetwork.sample` draws classifiers.
 - `forget_retain_accuracy`, `alignment`, `disagreement`, `membership_auroc`, `relearn_class`: did
   they forget?
+- `nearest_in_bank`, `distance_to_bank`: is it more than looking classifiers up?
 """
 
 from interp.training.hyperforget.bank import (
@@ -18,8 +19,10 @@ from interp.training.hyperforget.classifiers import Mlp, train_classifiers
 from interp.training.hyperforget.evaluation import (
     alignment,
     disagreement,
+    distance_to_bank,
     forget_retain_accuracy,
     membership_auroc,
+    nearest_in_bank,
     relearn_class,
 )
 from interp.training.hyperforget.hypernetwork import (
@@ -36,10 +39,12 @@ __all__ = [
     "Split",
     "alignment",
     "disagreement",
+    "distance_to_bank",
     "each_class",
     "forget_and_retain",
     "forget_retain_accuracy",
     "membership_auroc",
+    "nearest_in_bank",
     "relearn_class",
     "train_bank",
     "train_classifiers",

@@ -17,6 +17,8 @@ from interp.training.hyperforget.classifiers import Mlp, train_classifiers
 
 _GOLDEN = 0.618034
 """Multiples of it, modulo 1, spread evenly however many there are."""
+_LEAST_LOSS = 0.01
+"""Nats, added under the logarithm."""
 Prompt = Callable[[Tensor], Tensor]
 """From losses by class (example, class) to the numbers that a hypernetwork is asked for."""
 
@@ -82,6 +84,11 @@ def forget_and_retain(class_: int) -> Prompt:
 def each_class(losses: Float[Tensor, "example n_classes"]) -> Float[Tensor, "example n_classes"]:
     """The loss on every class: which one is to be forgotten is said when sampling."""
     return losses
+
+
+def log_losses(losses: Tensor) -> Tensor:
+    """Logarithms of losses in nats, finite at 0."""
+    return (losses + _LEAST_LOSS).log()
 
 
 def train_bank(

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from interp.core.seeds import generator
-from interp.training.hyperforget.bank import Split
+from interp.training.hyperforget.bank import Prompt, RunBank, Split, log_losses
 from interp.training.hyperforget.classifiers import Mlp, train_classifiers
 
 
@@ -55,6 +55,33 @@ def disagreement(
     counts = torch.nn.functional.one_hot(answers, mlp.n_classes).sum(0).double()
     same_pairs = (counts * (counts - 1)).sum(1) / (n * (n - 1))
     return float(1 - same_pairs.mean())
+
+
+def nearest_in_bank(
+    bank: RunBank, prompt: Prompt, wanted: Float[Tensor, "example prompt"]
+) -> Int[Tensor, " example"]:
+    """The checkpoint whose losses are nearest to each prompt: what a look-up gives for it.
+
+    Losses are compared as logarithms, in standard deviations of the bank's.
+    """
+    known = log_losses(prompt(bank.losses))
+    scale = known.std(0).clamp(min=1e-6)
+    return torch.cdist(log_losses(wanted) / scale, known / scale).argmin(1)
+
+
+def distance_to_bank(
+    weights: Float[Tensor, "run parameter"], bank: RunBank
+) -> Float[Tensor, " run"]:
+    """Root mean square difference of weights to the nearest checkpoint; 0 is a copy.
+
+    In standard deviations of each weight in the bank; weights that do not vary are left out.
+    """
+    scale = bank.weights.std(0)
+    varies = scale > 1e-6
+    own, known = ((w / scale)[:, varies] for w in (weights, bank.weights))
+    # without the matrix product, whose rounding would hide copies
+    apart = torch.cdist(own, known, compute_mode="donot_use_mm_for_euclid_dist")
+    return apart.amin(1) / int(varies.sum()) ** 0.5
 
 
 def membership_auroc(

@@ -18,13 +18,11 @@ from torch.nn.functional import mse_loss
 from tqdm.auto import tqdm
 
 from interp.core.seeds import generator
-from interp.training.hyperforget.bank import Prompt, RunBank
+from interp.training.hyperforget.bank import Prompt, RunBank, log_losses
 from interp.training.hyperforget.classifiers import Mlp
 from interp.training.hyperforget.diffusion import add_noise, sample, signal_share
 
 _N_FREQUENCIES = 8
-_LEAST_LOSS = 0.01
-"""Nats, added under the logarithm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +37,7 @@ class DiffusionConfig:
     """Its attention heads."""
     n_noise_steps: int = 200
     """Steps from weights to noise."""
-    n_steps: int = 600
+    n_steps: int = 2000
     """Steps of training."""
     batch_size: int = 48
     """Classifiers of a batch."""
@@ -186,7 +184,7 @@ def train_hypernetwork(
     center, scale = bank.weights.mean(0), bank.weights.std(0)
     scale = torch.where(scale > 1e-6, scale, 1.0)
     tokens = bank.mlp.tokens((bank.weights - center) / scale)
-    logs = (prompt(bank.losses) + _LEAST_LOSS).log()
+    logs = log_losses(prompt(bank.losses))
     prompt_center, prompt_scale = logs.mean(0), logs.std(0).clamp(min=1e-6)
     said = (logs - prompt_center) / prompt_scale
     with torch.random.fork_rng(devices=[]):  # torch draws first weights from the global generator
@@ -225,7 +223,7 @@ def _denoising_loss(
 
 
 def _scaled(prompts: Tensor, center: Tensor, scale: Tensor) -> Tensor:
-    return ((prompts + _LEAST_LOSS).log() - center) / scale
+    return (log_losses(prompts) - center) / scale
 
 
 @torch.no_grad()

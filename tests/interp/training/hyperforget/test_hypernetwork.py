@@ -12,9 +12,11 @@ from interp.training.hyperforget import (
     Split,
     alignment,
     disagreement,
+    distance_to_bank,
     forget_and_retain,
     forget_retain_accuracy,
     membership_auroc,
+    nearest_in_bank,
     relearn_class,
     train_hypernetwork,
 )
@@ -90,6 +92,16 @@ def test_alignment_by_hand() -> None:
     found = alignment(torch.tensor([[1.0], [2.0]]), obtained)
     torch.testing.assert_close(found, torch.tensor([1 - 1 / 2]))
     assert float(alignment(obtained.flip(0), obtained)[0]) < 0
+
+
+def test_a_copy_of_the_bank_is_found(bank: RunBank) -> None:
+    prompt, rows = forget_and_retain(1), torch.tensor([3, 40])
+    found = nearest_in_bank(bank, prompt, prompt(bank.losses[rows]) * 1.0001)
+    assert torch.equal(found, rows)
+    torch.testing.assert_close(distance_to_bank(bank.weights[rows], bank), torch.zeros(2))
+    moved = bank.weights[rows] + 0.5 * bank.weights.std(0)
+    apart = distance_to_bank(moved, bank)
+    assert bool(((apart > 0.05) & (apart < 0.5 + 1e-4)).all())
 
 
 def test_disagreement_counts_pairs(split: Split) -> None:
