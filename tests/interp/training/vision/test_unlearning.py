@@ -70,10 +70,10 @@ def test_the_strength_of_a_method_is_scaled() -> None:
     assert (scaled.name, scaled.label, scaled.factor) == ("NegGrad+", "NegGrad+ x0.5", 0.5)
     assert scaled.forget_pass.keywords == {"strength": 0.01}
     assert scaled.loss is methods["NegGrad+"].loss
-    assert methods["SSD"].scaled(2).scaled(0.5).label == "SSD"
-    assert all(method.scaled(3).factor == 3 for method in METHODS)
+    assert methods["SSD"].scaled(2.0).scaled(0.5).label == "SSD"
+    assert all(method.scaled(3.0).factor == 3 for method in METHODS)
     with pytest.raises(ValueError, match="plain has no strength"):
-        Method(name="plain").scaled(2)
+        Method(name="plain").scaled(2.0)
 
 
 def test_passes_over_the_forgotten_images_come_first(networks: Networks, task: Task) -> None:
