@@ -49,16 +49,16 @@ def test_study_runs_on_a_random_model_and_keeps_its_transcripts(
     margins = {text: 1.0 - 2 * ("Please" in text) for text in make_corpus().texts}
     (tmp_path / "monitor").mkdir()
     (tmp_path / "monitor" / "margins.json").write_text(json.dumps(margins))
-    config = SecurityConfig(steer_layer=2, strengths=(8.0,), seeds=2)
-    parts = ["untuned", "organism", "none", "probe monitor", "steering 8", "random direction 8"]
+    config = SecurityConfig(steer_layer=2, strengths=(0.5,), seeds=2)
+    parts = ["untuned", "organism", "none", "probe monitor", "steering 0.5", "random direction 0.5"]
     found = run_security_study(tmp_path, tiny_llama(), config=config, only=parts)
     assert set(parts) <= set(found)
     assert run_security_study(tmp_path, tiny_llama(), config=config, only=parts) == found
     for name in parts[2:]:
         assert load_transcript(tmp_path, name, "emergency", 1).ending
-    answers = [found[name]["unusual"] for name in ("untuned", "none", "steering 8")]
+    answers = [found[name]["unusual"] for name in ("untuned", "none", "steering 0.5")]
     assert len({tuple(row) for row in answers}) == 3
-    assert found["steering 8"]["unusual"] != found["random direction 8"]["unusual"]
+    assert found["steering 0.5"]["unusual"] != found["random direction 0.5"]["unusual"]
     held = [margins[text] > 0 for text in study.UNUSUAL]
     assert [yes == 0 for yes in found["probe monitor"]["unusual"]] == held
     with pytest.raises(ValueError, match="use another folder"):
