@@ -86,7 +86,9 @@ def _probe(
     Once on all episodes and once on solved ones: what is not solved is aimless walking to a good
     part, which no state can tell in advance.
     """
-    config = ReadingConfig(seed=arguments.seed)
+    kernels = tuple(arguments.kernels)
+    observed = (*kernels, max(kernels) + 2)  # the control sees more than any probe
+    config = ReadingConfig(kernels=kernels, observation_kernels=observed, seed=arguments.seed)
     train, test = _episodes(agent, levels, arguments)
     readings = {ALL: read_plans(agent, train, test, config=config, progress=True)}
     if train.solved.any() and test.solved.any():

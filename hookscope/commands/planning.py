@@ -28,6 +28,9 @@ def add(commands: Commands) -> None:
         "--train", type=Path, metavar="PATH", help="levels to fit probes to (else new ones)"
     )
     parser.add_argument(
+        "--kernels", type=int, nargs="+", default=[1, 3], help="widths of the probes, in squares"
+    )
+    parser.add_argument(
         "--mover", choices=["agent", "box"], default="agent", help="whose way to change"
     )
     parser.add_argument(

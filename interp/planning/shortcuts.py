@@ -7,7 +7,7 @@ level with one square of the short way walled up. So any level will do that has 
 """
 
 import itertools
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -40,7 +40,7 @@ class Shortcuts:
     levels: Levels
     """The levels."""
     mover: Mover
-    """Who has two ways: the agent to the first box that it pushes, or that box to where it goes."""
+    """Who has two ways: the agent to the first box that it pushes, or a box to where it goes."""
     short: Bool[np.ndarray, "level height width"]
     """Squares of the short way alone."""
     long: Int[np.ndarray, "level height width"]
@@ -159,50 +159,56 @@ def _two_ways(level: Levels, mover: Mover, detour: int) -> tuple | None:
         solution = solve_optimally(level)
     except UnsolvableError:
         return None
-    first, short = _way(level, solution, mover)
     best = None
-    for checkpoint in _candidates(level, short, mover):
-        walls = level.walls.copy()
-        walls.reshape(1, -1)[:, checkpoint] = True
-        blocked = Levels(walls=walls, boxes=level.boxes, targets=level.targets, player=level.player)
-        try:
-            other = solve_optimally(blocked, max_positions=200_000)
-        except UnsolvableError:
-            continue
-        pushed, long = _way(level, other, mover)
-        alone = (short[0] > 0) & (long[0] == 0)
-        same = mover == "agent" or pushed == first
-        if not same or len(other) < len(solution) + detour or alone.sum() < 2:
-            continue
-        if best is None or len(other) < best[0]:
-            differs = (long[0] > 0) & (long[0] != short[0])
-            order = np.where(differs, long[1], -1)
-            ranks = np.searchsorted(np.unique(order[differs]), order)
-            best = (
-                len(other),
-                alone,
-                np.where(differs, long[0], 0),
-                np.where(differs, ranks, -1),
-                checkpoint,
-            )
+    for first, short in _ways(level, solution, mover).items():
+        for checkpoint in _candidates(level, short, mover):
+            walls = level.walls.copy()
+            walls.reshape(1, -1)[:, checkpoint] = True
+            blocked = replace(level, walls=walls)
+            try:
+                other = solve_optimally(blocked, max_positions=200_000)
+            except UnsolvableError:
+                continue
+            long = _ways(level, other, mover).get(first)
+            if long is None or len(other) < len(solution) + detour:
+                continue
+            alone = (short[0] > 0) & (long[0] == 0)
+            if alone.sum() < 2:
+                continue
+            if best is None or len(other) < best[0]:
+                differs = (long[0] > 0) & (long[0] != short[0])
+                order = np.where(differs, long[1], -1)
+                ranks = np.searchsorted(np.unique(order[differs]), order)
+                best = (
+                    len(other),
+                    alone,
+                    np.where(differs, long[0], 0),
+                    np.where(differs, ranks, -1),
+                    checkpoint,
+                )
     return None if best is None else best[1:]
 
 
-def _way(
+def _ways(
     level: Levels, solution: tuple[Action, ...], mover: Mover
-) -> tuple[int, tuple[np.ndarray, np.ndarray]]:
-    """Square of the box that is pushed first; classes and waiting times of the mover's way."""
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Classes and waiting times of the mover's way, by the square where it starts.
+
+    The agent has one way, to the first box that it pushes; every box that is pushed has its own.
+    """
     episode = replay_actions(level, [solution])
-    pushes = (episode.boxes[0, 1:] != episode.boxes[0, :-1]).any((1, 2))
-    start = int(pushes.argmax())
-    square = int(episode.player[0, start + 1])
     if mover == "agent":
-        part = replay_actions(level, [solution[: start + 1]])
+        pushes = (episode.boxes[0, 1:] != episode.boxes[0, :-1]).any((1, 2))
+        part = replay_actions(level, [solution[: int(pushes.argmax()) + 1]])
         labels = label_concept(part, "agent_approach")
-        return square, (labels.classes[0], labels.wait[0])
+        return {int(level.player[0]): (labels.classes[0], labels.wait[0])}
     labels = label_concept(episode, "box_push")
-    way = _box_way(episode, square)
-    return square, (np.where(way, labels.classes[0], 0), labels.wait[0])
+    ways = {}
+    for square in np.flatnonzero(level.boxes[0]).tolist():
+        way = _box_way(episode, square)
+        if way.any():
+            ways[square] = (np.where(way, labels.classes[0], 0), labels.wait[0])
+    return ways
 
 
 def _box_way(episode: Episodes, square: int) -> Bool[np.ndarray, "height width"]:
