@@ -49,7 +49,7 @@ def with_excess(rows: pd.DataFrame) -> pd.DataFrame:
     frame["test loss"] = beside["test"].to_numpy() - frame["test"]
     kinds = dict.fromkeys(REFERENCES, "reference")
     kinds |= {method.name: "weight space" for method in METHODS if method.weight_space}
-    frame["kind"] = frame["method"].map(kinds).fillna("others")
+    frame["kind"] = [kinds.get(name, "others") for name in frame["method"]]
     return frame
 
 
@@ -70,9 +70,9 @@ def at_equal_test(rows: pd.DataFrame, *, low: float = 0.0, high: float = 0.02) -
     Of each method those strengths are kept whose mean `test loss` lies between the bounds; where
     there are several, their mean.
     """
-    own = rows[rows["kind"] != "reference"]
+    own = rows.loc[rows["kind"] != "reference"]
     cost = own.groupby(["images", "method", "factor"])["test loss"].transform("mean")
-    chosen = own[cost.between(low, high)]
+    chosen = own.loc[cost.between(low, high)]
     by = chosen.groupby(["images", "kind", "method", "seed"], sort=False)
     return by.mean(numeric_only=True).reset_index()
 
@@ -91,7 +91,7 @@ def kind_difference(rows: pd.DataFrame, column: str, *, seed: int = 0) -> Tested
         ValueError: If there is no method of one of the kinds.
     """
     table = _table(rows, column)
-    kind = rows.groupby("method")["kind"].first()[table.index].to_numpy()
+    kind = rows.groupby("method")["kind"].first().loc[table.index].to_numpy()
     weights = kind == "weight space"
     if weights.all() or not weights.any():
         raise ValueError(f"methods {list(table.index)}: needed some of each kind")
@@ -139,7 +139,7 @@ def _table(rows: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _column_and_resistance(rows: pd.DataFrame, column: str) -> tuple[Table, Table]:
-    own = rows[~rows["method"].isin(REFERENCES)]
+    own = rows.loc[~rows["method"].isin(REFERENCES)]
     return _table(own, column).to_numpy(), -_table(own, "held after 0").to_numpy()
 
 

@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         progress=True,
     )
     rows = with_excess(pd.DataFrame(found["rows"]))
-    rows = rows[rows["factor"] == 1]
+    rows = rows.loc[rows["factor"] == 1]
     columns = ["test", "held", "held after 0", "rebound", "excess"]
     table = summarize(rows, columns).pivot_table(
         index=["images", "method"], columns="quantity", values="value", sort=False
