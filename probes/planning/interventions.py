@@ -36,6 +36,7 @@ from probes.planning.spatial import SpatialProbe
 
 PARTS = ("short", "directed", "both")
 """What can be added."""
+_PLACES = dict(zip(PARTS, ("the short way", "the long way", "both ways"), strict=True))
 PROBE, RANDOM, NOTHING = "probe", "random", "nothing"
 
 
@@ -151,7 +152,7 @@ def plot_steering(frame: pd.DataFrame, *, part: str = "both", **layout: Any) -> 
     nothing = frame.loc[frame["part"] == NOTHING, "success"].iloc[0]
     return viz.curves(
         lines,
-        title=f"The long way of the {frame['mover'].iloc[0]}: vectors on {part} of the plan",
+        title=f"The long way of the {frame['mover'].iloc[0]}: vectors on {_PLACES[part]}",
         x_title="coefficient",
         y_title="share of levels solved the long way",
         references={"no intervention": float(nothing)},
