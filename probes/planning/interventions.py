@@ -36,7 +36,11 @@ from probes.planning.spatial import SpatialProbe
 
 PARTS = ("short", "directed", "both")
 """What can be added."""
-_PLACES = dict(zip(PARTS, ("the short way", "the long way", "both ways"), strict=True))
+_PLACES: dict[str, str] = {
+    "short": "the short way",
+    "directed": "the long way",
+    "both": "both ways",
+}
 PROBE, RANDOM, NOTHING = "probe", "random", "nothing"
 
 
