@@ -10,12 +10,7 @@ import pandas as pd
 from interp.core.seeds import derive
 from interp.planning.agents import load_agent, load_agent_info
 from interp.planning.drc import Drc
-from interp.planning.generation import (
-    LEVEL_SET,
-    GenerationConfig,
-    generate_levels,
-    load_level_set,
-)
+from interp.planning.generation import LEVEL_SET, GenerationConfig, generate_levels
 from interp.planning.levels import Levels, load_levels
 from interp.planning.rollouts import Episodes, play_episodes
 from interp.planning.shortcuts import Shortcuts, find_shortcuts, generate_shortcuts
@@ -180,8 +175,6 @@ def _shortcuts(agent: Drc, levels: Levels | None, arguments: argparse.Namespace)
     if levels is not None:
         return find_shortcuts(levels, arguments.mover)
     n_levels, shape = arguments.n_levels or N_LEVELS, _shape(arguments.agent)
-    if shape == LEVEL_SET:
-        return find_shortcuts(load_level_set()[: 3 * n_levels], arguments.mover)[:n_levels]
     return generate_shortcuts(n_levels, arguments.mover, config=shape, seed=arguments.seed)
 
 
@@ -204,7 +197,7 @@ def _train_levels(agent: Drc, levels: Levels, arguments: argparse.Namespace) -> 
     if arguments.train is not None:
         return _levels(arguments.train, agent, None)
     shape = _like(levels.size, int(levels.n_boxes[0]))
-    return _new_levels(N_TRAIN, shape, "train", arguments.seed)
+    return generate_levels(N_TRAIN, config=shape, seed=derive(arguments.seed, "train"))
 
 
 def _levels(path: Path | None, agent: Drc, arguments: argparse.Namespace | None) -> Levels:
@@ -213,7 +206,8 @@ def _levels(path: Path | None, agent: Drc, arguments: argparse.Namespace | None)
     if path is None:
         assert arguments is not None
         shape = _shape(arguments.agent)
-        return _new_levels(limit or N_LEVELS, shape, "test", arguments.seed)
+        seed = derive(arguments.seed, "test")
+        return generate_levels(limit or N_LEVELS, config=shape, seed=seed)
     levels = load_levels(path, limit=limit)
     if levels.size != agent.config.size:
         raise ValueError(
@@ -230,16 +224,9 @@ def _shape(agent: str) -> GenerationConfig:
 
 
 def _like(size: tuple[int, int], n_boxes: int) -> GenerationConfig:
+    """What new levels of a size look like: those with the form of Boxoban's have its walls too."""
     shape = GenerationConfig(size=size, n_boxes=n_boxes)
     return LEVEL_SET if (size, n_boxes) == (LEVEL_SET.size, LEVEL_SET.n_boxes) else shape
-
-
-def _new_levels(n_levels: int, shape: GenerationConfig, part: str, seed: int) -> Levels:
-    """Levels to fit to ("train") or to measure on, of the package's set where they are like it."""
-    if shape != LEVEL_SET:
-        return generate_levels(n_levels, config=shape, seed=derive(seed, part))
-    levels = load_level_set()
-    return levels[:N_TRAIN][:n_levels] if part == "train" else levels[N_TRAIN:][:n_levels]
 
 
 def _own_limit(agent: str) -> int:

@@ -107,6 +107,25 @@ def assert_stands_out(found: PatchingResult) -> None:
     assert low[order[0]] > 2 * high[order[1:]].max()
 
 
+def assert_ranks_first(
+    method: str,
+    model: HookedModel,
+    pairs: Pairs,
+    cells: tuple[Cell, ...],
+    place: tuple[int, tuple[int]],
+    *,
+    chance: float,
+) -> None:
+    """A place is found and stands out; shuffled pairs change less than a share of what it does."""
+    found = found_by(method, model, pairs, logit_diff(pairs), cells)
+    best = found.top(1)[0]
+    assert (best.layer, best.units) == place
+    assert_stands_out(found)
+    shuffled = pairs.shuffled()
+    control = found_by(method, model, shuffled, logit_diff(shuffled), cells)
+    assert np.abs(control.changes).max() < chance * np.abs(found.changes).max()
+
+
 @METHODS
 def test_the_trained_head_ranks_first(head_task: HookedModel, method: str) -> None:
     pairs = make_pairs(
@@ -117,13 +136,8 @@ def test_the_trained_head_ranks_first(head_task: HookedModel, method: str) -> No
         wrong_answers=ANSWERS[4:],
     )
     cells = grid(head_task, "z", units=range(4))
-    found = found_by(method, head_task, pairs, logit_diff(pairs), cells)
-    best = found.top(1)[0]
-    assert (best.layer, best.units) == (HEAD[0], (HEAD[1],))
-    assert_stands_out(found)
-    shuffled = pairs.shuffled()
-    control = found_by(method, head_task, shuffled, logit_diff(shuffled), cells)
-    assert np.abs(control.changes).max() < 0.25 * np.abs(found.changes).max()
+    place = (HEAD[0], (HEAD[1],))
+    assert_ranks_first(method, head_task, pairs, cells, place, chance=0.25)
 
 
 @METHODS
@@ -138,10 +152,5 @@ def test_the_trained_neuron_ranks_first(neuron_task: HookedModel, method: str) -
         wrong_answers=[ANSWERS[corrupted // 4] for _, corrupted in ways],
     )
     cells = grid(neuron_task, "mlp_post", units=range(128))
-    found = found_by(method, neuron_task, pairs, logit_diff(pairs), cells)
-    best = found.top(1)[0]
-    assert (best.layer, best.units) == (NEURON[0], (NEURON[1],))
-    assert_stands_out(found)
-    shuffled = pairs.shuffled()
-    control = found_by(method, neuron_task, shuffled, logit_diff(shuffled), cells)
-    assert np.abs(control.changes).max() < 0.4 * np.abs(found.changes).max()
+    place = (NEURON[0], (NEURON[1],))
+    assert_ranks_first(method, neuron_task, pairs, cells, place, chance=0.4)
