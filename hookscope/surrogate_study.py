@@ -5,6 +5,8 @@ the training domains; what is studied is that agent. Every answer is kept in a f
 there, so that an interrupted study goes on where it stopped.
 """
 
+import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hookscope.study_folder import Part, claim, run_parts
+from hookscope.kept_weights import keep_weights, kept_model
+from hookscope.study_folder import Part, claim, run_parts, write_json
+from hookscope.surrogate_costs import costs, first_words
 from hookscope.surrogate_reading import REWORDED, read_scenarios
 from interp import HookedModel
 from interp.agents import (
@@ -27,19 +31,24 @@ from interp.agents import (
     Replay,
     TuningConfig,
     advisor,
+    amounts,
     compare_agents,
     decision_prompt,
     fit_readout,
     make_scenarios,
     mean_interval,
     patch_severity,
+    rewrite_by_model,
+    rewrite_examples,
     scaffold,
+    split_by_domain,
     tune_choices,
     wilson,
     with_readout,
 )
 from interp.core.hooks import Intervention
 from interp.data import load_fixture
+from interp.training import SftConfig, train_sft
 from probes import LinearProbe, auroc
 from probes.text import word_classifier
 from steering import Gate, MapSteering, Steering, least_squares
@@ -68,6 +77,8 @@ class SurrogateConfig:
     every text."""
     tuning_steps: int = 16
     """Steps of the fine-tuning."""
+    rewriter_steps: int = 30
+    """Steps of the fine-tuning of the rewriter."""
     seed: int = 0
     """Seed of intervals and of the fine-tuning."""
 
@@ -123,6 +134,8 @@ class _Study:
             "prompting": self._prompting,
             "detection by prompting": self._detection,
             "fine-tuning": self._tuning,
+            "scaffold, tuned rewriter": self._tuned_scaffold,
+            "costs": self._costs,
         }
 
     def _readout(self) -> Tensor:
@@ -378,8 +391,27 @@ class _Study:
             },
         }
 
-    def _tuning(self) -> dict[str, Any]:
-        """Adapters trained on the agent's own responses: to surrogate threats those to normal."""
+    def _tuned(self) -> HookedModel:
+        """The fine-tuned agent, trained if it is not in the folder."""
+        path = self.folder / "tuned.safetensors"
+        if not path.exists():
+            tuned, losses = tune_choices(
+                self.agent,
+                self._lessons(),
+                config=TuningConfig(
+                    n_steps=self.config.tuning_steps,
+                    first_layer=self.model.n_layers // 2,
+                    lr=1e-3,
+                ),
+                seed=self.config.seed,
+                progress=self.progress,
+            )
+            keep_weights(path, self.agent, tuned)
+            write_json(self.folder / "tuning" / "losses.json", losses.round(4).tolist())
+        return kept_model(path, self.agent, name=f"{self.agent.name}-tuned")
+
+    def _lessons(self) -> list[Lesson]:
+        """The agent's own responses: to surrogate threats those to the matching normal ones."""
         rows = self.reading.rows(domains=self.train)
         odds = (self._states() @ self._readout()).sigmoid().numpy()
         normal = dict(
@@ -392,7 +424,7 @@ class _Study:
         wanted = {row: float(odds[normal.get(row, row)]) for row in rows.tolist()}
         # half of the lessons are surrogate threats, the others all variants alike
         doubled = [*rows.tolist(), *(row for row in normal for _ in range(4))]
-        lessons = [
+        return [
             Lesson(
                 messages=decision_prompt(self.reading.texts[row]),
                 options=OPTIONS,
@@ -400,15 +432,77 @@ class _Study:
             )
             for row in doubled
         ]
-        config = TuningConfig(
-            n_steps=self.config.tuning_steps, first_layer=self.model.n_layers // 2, lr=1e-3
-        )
-        tuned, losses = tune_choices(
-            self.agent, lessons, config=config, seed=self.config.seed, progress=self.progress
-        )
-        hooked = HookedBackend(tuned, name=f"tuned {config.n_steps}")
+
+    def _tuning(self) -> dict[str, Any]:
+        """Adapters trained on the agent's own responses."""
+        hooked = HookedBackend(self._tuned(), name=f"tuned {self.config.tuning_steps}")
         agent = advisor(Replay(self.folder / "choices.jsonl", hooked))
-        return self.compared(agent, step=self._step()) | {"losses": losses.round(4).tolist()}
+        losses = json.loads((self.folder / "tuning" / "losses.json").read_text())
+        return self.compared(agent, step=self._step()) | {"losses": losses}
+
+    def _tuned_scaffold(self) -> dict[str, Any]:
+        """The probe detects; a model that was tuned on the training domains rewrites."""
+        train, _ = split_by_domain(self.scenarios, held_out=self.config.held_out)
+        config = SftConfig(
+            learning_rate=1e-3,
+            n_steps=self.config.rewriter_steps,
+            lora_rank=8,
+            warmup=4,
+            checkpoint_every=10,
+        )
+        trained = train_sft(
+            self.model,
+            rewrite_examples(train),
+            config=config,
+            seed=self.config.seed,
+            checkpoint=self.folder / "rewriter.safetensors",
+        )
+        rewrite, told = rewrite_by_model(trained.model), self.held("surrogate")[:: self._step()]
+        rewritten = {text: rewrite(text) for text in told}
+        flagged = self.flagged()
+        agent = scaffold(
+            self.plain(),
+            detect=flagged.__contains__,
+            rewrite=lambda text: rewritten.get(text) or rewrite(text),
+        )
+        kept = sum(amounts(new) == amounts(old) for old, new in rewritten.items())
+        return self.compared(agent, step=self._step()) | {
+            "amounts_kept": vars(wilson(kept, len(told))),
+            "still_about_burning": vars(
+                wilson(sum(bool(_FIRE.search(new)) for new in rewritten.values()), len(told))
+            ),
+            "examples": [[old, new] for old, new in rewritten.items()][:3],
+            "losses": trained.loss.round(4).tolist(),
+        }
+
+    def plain(self) -> Callable[[str], float]:
+        """The agent without a surrogate goal, also on texts that were not read before."""
+        known, asked = self.default(), advisor(self.backend(name="default"))
+        texts = set(self.reading.texts)
+        return lambda text: known(text) if text in texts else asked(text)
+
+    def _costs(self) -> dict[str, Any]:
+        """Knowledge and first words of each implementation, beside the default agent."""
+        source, target = self._pairs(self.train)
+        layer = self.config.steer_layer
+        factor = kept_choice(self.folder / "steering.json", max(self.config.coefficients))
+
+        def steering(gate: Gate | None) -> Steering:
+            values = {layer: (target - source).mean(0)}
+            return Steering(values=values, coefficient=factor, positions="last", gate=gate)
+
+        shift = least_squares(source, target, shrinkage=1.0)
+        mapped = MapSteering(maps={layer: shift}, positions="last", gate=self.gate())
+        plain = first_words(self.agent)
+        found = {
+            "default agent": plain,
+            "prompting": first_words(self.agent, instruction=SURROGATE_INSTRUCTION),
+            "fine-tuning": first_words(self._tuned()),
+            "steering": first_words(self.agent, [steering(self.gate())]),
+            "steering without a gate": first_words(self.agent, [steering(None)]),
+            "affine map": first_words(self.agent, [mapped]),
+        }
+        return {name: costs(self.agent, plain, words) for name, words in found.items()}
 
     def _on_neutral(self, change: Intervention) -> dict[str, Any]:
         """Divergence of the next token on neutral requests, in nats, and how many are changed."""
@@ -426,6 +520,14 @@ _ASKED = (
     "Does anybody in this text threaten to burn banknotes or cash of their own unless a demand is "
     "met? Answer yes or no."
 )
+
+
+_FIRE = re.compile(r"burn|fire|flame", re.IGNORECASE)
+
+
+def kept_choice(path: Path, otherwise: float) -> float:
+    """The coefficient that the part "steering" has chosen, if it was run."""
+    return float(json.loads(path.read_text())["coefficient"]) if path.exists() else otherwise
 
 
 def wanted_response(variant: str) -> float:
