@@ -69,10 +69,10 @@ N_GROUPS = 5
 class SecurityConfig:
     """What the study does; the defaults are those of the notebook."""
 
-    probe_layers: tuple[int, ...] = (12, 15)
-    """Layers of which the monitor chooses one."""
+    probe_layers: tuple[int, ...] = (8, 12, 16, 20, 24)
+    """Layers of which the monitor chooses one, or the mean of all."""
     false_positives: float = 0.05
-    """Share of harmless training messages at which the threshold of the monitor lies."""
+    """Share of harmless messages of unseen styles at which the threshold of the monitor lies."""
     steer_layer: int = 20
     """Where the suspicion direction is added, at the last token of the question."""
     strengths: tuple[float, ...] = (1.0, 2.0)

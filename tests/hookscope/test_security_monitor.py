@@ -63,7 +63,7 @@ def test_planted_direction_is_found_and_noise_is_not() -> None:
     planted = noise.clone()
     planted[:, 1, 0] += 6 * torch.from_numpy(corpus.is_attack).float()[:, None]
     found = judge(corpus, probes_on(planted, corpus, (0, 1)))
-    assert set(found.chosen) == {"layer 1"}
+    assert all(name.startswith("layer 1, C=") for name in found.chosen)
     measured = rates(corpus, found, n_draws=20)
     assert measured["recall"]["value"] == 1
     assert measured["false positives"]["value"] < 0.15

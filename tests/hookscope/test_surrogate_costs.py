@@ -34,6 +34,7 @@ def test_nothing_changed_costs_nothing() -> None:
 
 def test_an_intervention_and_an_instruction_change_the_first_word() -> None:
     model = tiny_llama()
+    assert model.d_model is not None
     plain, push = first_words(model), add(4 * torch.ones(model.d_model), layers=1)
     for changed in (first_words(model, [push]), first_words(model, instruction="Be brief.")):
         found = costs(model, plain, changed)
