@@ -1,6 +1,7 @@
-"""What `hookscope planning` measures: play, probes, interventions and emergence of an agent."""
+"""What `hookscope planning` measures: play, probes, interventions, emergence, unseen boards."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,16 @@ import numpy as np
 import pandas as pd
 
 from interp.core.seeds import derive
+from interp.core.statistics import wilson
 from interp.planning.agents import load_agent, load_agent_info
 from interp.planning.drc import Drc
+from interp.planning.evaluation import play_levels
 from interp.planning.generation import LEVEL_SET, GenerationConfig, generate_levels
 from interp.planning.levels import Levels, load_levels
 from interp.planning.rollouts import Episodes, play_episodes
 from interp.planning.shortcuts import Shortcuts, find_shortcuts, generate_shortcuts
 from interp.planning.solver import UnsolvableError, solve_optimally
+from interp.planning.variants import blinded, resized
 from probes.planning import (
     ReadingConfig,
     SteeringConfig,
@@ -22,6 +26,8 @@ from probes.planning import (
     measure_emergence,
     measure_steering,
     measure_thinking,
+    measure_unseen,
+    optimal_episodes,
     read_plans,
 )
 
@@ -35,10 +41,12 @@ EMERGENCE_ROWS = 2000
 """Steps to which the probes of every snapshot are fitted."""
 N_TRAIN = 400
 """New levels on which probes are fitted, if none are given."""
+LARGER = 2
+"""Squares by which height and width of the boards of "unseen" grow."""
 
 
 def measure(what: str, arguments: argparse.Namespace) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The table and the result of one of "play", "probe", "intervene" and "emergence".
+    """The table and the result of "play", "probe", "intervene", "emergence" or "unseen".
 
     Args:
         what: Which of them.
@@ -52,7 +60,13 @@ def measure(what: str, arguments: argparse.Namespace) -> tuple[pd.DataFrame, dic
     agent = load_agent(arguments.agent)
     if arguments.limit is None:
         arguments.limit = _own_limit(arguments.agent)
-    measures = {"play": _play, "probe": _probe, "intervene": _intervene, "emergence": _emergence}
+    measures = {
+        "play": _play,
+        "probe": _probe,
+        "intervene": _intervene,
+        "emergence": _emergence,
+        "unseen": _unseen,
+    }
     about = {"agent": arguments.agent, "limit": arguments.limit, "seed": arguments.seed}
     if what == "intervene" and arguments.levels is None:
         table, result = _intervene(agent, None, arguments)
@@ -156,6 +170,48 @@ def _emergence(
         progress=True,
     )
     return frame, {"think_steps": max(arguments.think), "emergence": frame.to_dict("records")}
+
+
+def _unseen(
+    agent: Drc, levels: Levels, arguments: argparse.Namespace
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Solve rate and probes with one more box, on a larger board, and without seeing itself.
+
+    The probes are fitted to the agent's own episodes on levels like the given ones.
+    """
+    config = ReadingConfig(
+        kernels=(1,), observation_kernels=(1,), n_untrained=0, seed=arguments.seed
+    )
+    train = play_episodes(agent, _train_levels(agent, levels, arguments), limit=arguments.limit)
+    usual, blind = optimal_episodes(levels), blinded(agent)
+    reading = read_plans(agent, train, usual, config=config)
+    shape, (height, width) = _like(levels.size, int(levels.n_boxes[0])), levels.size
+    more, larger = (
+        generate_levels(len(levels), config=other, seed=derive(arguments.seed, "unseen"))
+        for other in (
+            replace(shape, n_boxes=shape.n_boxes + 1),
+            replace(shape, size=(height + LARGER, width + LARGER)),
+        )
+    )
+    frame = measure_unseen(
+        {
+            "as trained": (agent, usual),
+            "one more box": (agent, optimal_episodes(more)),
+            "larger board": (resized(agent, larger.size), optimal_episodes(larger)),
+            "not seeing itself": (blind, usual),
+        },
+        reading,
+    )
+    played = {
+        "as trained": (agent, levels),
+        "one more box": (agent, more),
+        "not seeing itself": (blind, levels),
+    }
+    rates = {
+        name: vars(wilson(int(play_levels(*game, limit=arguments.limit).solved.sum()), len(levels)))
+        for name, game in played.items()
+    }
+    return frame, {"solve_rates": rates, "unseen": frame.to_dict("records")}
 
 
 def _above_random(result: SteeringResult) -> list[dict[str, Any]]:

@@ -16,7 +16,9 @@ def add(commands: Commands) -> None:
         model=False,
     )
     parser.add_argument(
-        "what", choices=["play", "probe", "intervene", "emergence"], help="what to measure"
+        "what",
+        choices=["play", "probe", "intervene", "emergence", "unseen"],
+        help="what to measure",
     )
     parser.add_argument(
         "--levels", type=Path, metavar="PATH", help="a file or a folder of levels (else new ones)"

@@ -6,7 +6,8 @@
 - `evaluation`: how many levels an agent solves; `agents`: trained ones as folders; `recipes`: how
   the small one was trained.
 - `rollouts`: episodes, and what a network held at every step of them; `concepts`: what the agent
-  will do to each square; `shortcuts`: levels with a short and a long way.
+  will do to each square; `shortcuts`: levels with a short and a long way; `variants`: agents that
+  see something else.
 """
 
 from interp.planning.agents import AgentInfo, list_agents, load_agent, load_agent_info
@@ -55,6 +56,7 @@ from interp.planning.solver import (
 )
 from interp.planning.symmetry import transform_action, transform_levels
 from interp.planning.training import TrainingConfig, TrainingSchedule, train_agent
+from interp.planning.variants import blinded, resized
 
 __all__ = [
     "BUSH_RULES",
@@ -85,6 +87,7 @@ __all__ = [
     "TrainingConfig",
     "TrainingSchedule",
     "UnsolvableError",
+    "blinded",
     "find_shortcuts",
     "generate_levels",
     "generate_shortcuts",
@@ -102,6 +105,7 @@ __all__ = [
     "play_levels",
     "read_activations",
     "replay_actions",
+    "resized",
     "solve_distances",
     "solve_optimally",
     "took_long_way",

@@ -4,7 +4,8 @@
 - `read_plans` probes every layer beside its controls; `measure_formation` follows the plan over
   ticks of thinking, and `find_motifs` finds examples of how it grows and changes.
 - `measure_steering` adds the probe's vectors to the plan on levels with two ways;
-  `measure_thinking` gives the agent time; `measure_emergence` follows all of it over training.
+  `measure_thinking` gives the agent time; `measure_emergence` follows all of it over training;
+  `measure_unseen` reads plans on boards unlike those of the training.
 - `rank_channels` asks whether single channels are the plan.
 - `published_probes` and its neighbors hold what others measured.
 
@@ -39,6 +40,7 @@ from probes.planning.thinking import (
     measure_thinking,
     plot_emergence,
 )
+from probes.planning.unseen import measure_unseen, optimal_episodes, plot_unseen
 
 __all__ = [
     "Motif",
@@ -60,8 +62,11 @@ __all__ = [
     "measure_formation",
     "measure_steering",
     "measure_thinking",
+    "measure_unseen",
+    "optimal_episodes",
     "plot_emergence",
     "plot_steering",
+    "plot_unseen",
     "probe_vectors",
     "published_emergence",
     "published_formation",

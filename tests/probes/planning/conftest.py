@@ -5,8 +5,8 @@ import pytest
 from interp.planning.drc import Drc, DrcConfig
 from interp.planning.generation import GenerationConfig, generate_levels
 from interp.planning.levels import Levels
-from interp.planning.rollouts import Episodes, play_episodes, replay_actions
-from interp.planning.solver import solve_optimally
+from interp.planning.rollouts import Episodes, play_episodes
+from probes.planning import optimal_episodes
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,7 @@ def untrained() -> Drc:
 
 @pytest.fixture(scope="session")
 def optimal(small_levels) -> Episodes:
-    return replay_actions(small_levels, [solve_optimally(level) for level in small_levels])
+    return optimal_episodes(small_levels)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,43 @@
+"""Probes on boards that they were not fitted to: what was planted is found there, and only that."""
+
+import numpy as np
+import pytest
+
+from interp.planning.drc import Drc
+from interp.planning.generation import GenerationConfig, generate_levels
+from interp.planning.rollouts import Episodes
+from interp.planning.variants import resized
+from probes.planning import (
+    ReadingConfig,
+    measure_unseen,
+    optimal_episodes,
+    plot_unseen,
+    read_plans,
+)
+
+CONFIG = ReadingConfig(kernels=(1,), observation_kernels=(1,), n_untrained=0)
+
+
+def test_optimal_episodes_are_solved_at_their_last_move(optimal: Episodes) -> None:
+    assert optimal.solved.all()
+
+
+def test_the_usual_boards_score_as_in_the_reading(untrained: Drc, optimal: Episodes) -> None:
+    reading = read_plans(untrained, optimal[:12], optimal[12:], config=CONFIG)
+    found = measure_unseen({"usual": (untrained, optimal[12:])}, reading)
+    for _, row in found.iterrows():
+        layer = None if row["subject"] == "observation" else int(row["subject"][-1])
+        score = reading.at(row["concept"], layer=layer).score
+        assert row["macro_f1"] == pytest.approx(score.macro_f1.value)
+    assert len(found) == 2 * (1 + untrained.config.depth)
+
+
+def test_larger_boards_are_read_by_the_same_probes(untrained: Drc, optimal: Episodes) -> None:
+    reading = read_plans(untrained, optimal[:12], optimal[12:], config=CONFIG)
+    shape = GenerationConfig(size=(6, 6), distance=(3, 16))
+    larger = optimal_episodes(generate_levels(6, config=shape, seed=4))
+    cases = {"usual": (untrained, optimal), "larger": (resized(untrained, (6, 6)), larger)}
+    found = measure_unseen(cases, reading)
+    assert set(found["case"]) == {"usual", "larger"}
+    assert np.isfinite(found[["macro_f1", "low", "high"]].to_numpy()).all()
+    assert len(plot_unseen(found).data) > 0
