@@ -127,7 +127,7 @@ def _decode(
 ) -> list[tuple[int, ...]]:
     """The ids that one batch of prompts is continued with."""
     batch = {name: x.to(model.device) for name, x in tokens.batch(rows, side="left").items()}
-    width, ends = batch["input_ids"].shape[1], _end_ids(model)
+    width, ends = batch["input_ids"].shape[1], end_ids(model)
     watch = _Watch(on_token)
     lengths, numbers = torch.from_numpy(tokens.lengths), torch.from_numpy(rows)
     module: Any = model.module
@@ -152,7 +152,7 @@ def _decode(
     ]
 
 
-def _end_ids(model: HookedModel) -> list[int]:
+def end_ids(model: HookedModel) -> list[int]:
     """Tokens that end a text."""
     module: Any = model.module
     end = module.generation_config.eos_token_id

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from interp import Records, add, generate
+from interp.core.generation import end_ids
 
 PROMPTS = ["a fire in the house", "tea", "the old bridge", "x"]
 
@@ -83,6 +84,7 @@ def test_a_text_ends_at_the_end_of_text_token_and_others_go_on(make_model) -> No
     free = generate(model, PROMPTS, max_new_tokens=6).tokens
     end = end_soon(model)
     model.module.generation_config.eos_token_id = [end, 300]
+    assert end_ids(model) == [end, 300]
     expected = [ids[: ids.index(end) + 1] if end in ids else ids for ids in map(tuple, free)]
     found = generate(model, PROMPTS, max_new_tokens=6)
     assert list(found.tokens) == expected
