@@ -118,10 +118,15 @@ MNIST = Setting(
     n_train=1600,
     n_forget=120,
     n_attack=60,
-    n_given=(0, 10),
     unlearn_epochs=20,
     attack_epochs=9,
-    variants=(("circuit breakers", 5.0), ("weight distortion", 0.7)),
+    variants=(
+        ("circuit breakers", 5.0),
+        ("weight distortion", 0.7),
+        ("SSD", 2.0),
+        ("weight attenuation", 2.0),
+        ("weight dropout", 0.7),
+    ),
 )
 QUICK = replace(
     DIGITS,

@@ -4,7 +4,7 @@
 - `environment`: the batched game and a single one; `solver`: optimal play.
 - `drc`, `resnet`: the networks; `imitation`, `reinforcement`, `training`: how they learn.
 - `evaluation`: how many levels an agent solves; `agents`: trained ones as folders; `recipes`: how
-  the small one was trained.
+  they were trained.
 - `rollouts`: episodes, and what a network held at every step of them; `concepts`: what the agent
   will do to each square; `shortcuts`: levels with a short and a long way; `variants`: agents that
   see something else.
@@ -30,7 +30,11 @@ from interp.planning.generation import (
 )
 from interp.planning.imitation import ImitationConfig
 from interp.planning.levels import LevelError, Levels, load_levels, parse_levels
-from interp.planning.recipes import train_boxoban_agent, train_small_agent
+from interp.planning.recipes import (
+    train_boxoban_agent,
+    train_reinforced_agent,
+    train_small_agent,
+)
 from interp.planning.reinforcement import ReinforcementConfig, vtrace_targets
 from interp.planning.resnet import ResNet, ResNetConfig
 from interp.planning.rollouts import (
@@ -111,6 +115,7 @@ __all__ = [
     "took_long_way",
     "train_agent",
     "train_boxoban_agent",
+    "train_reinforced_agent",
     "train_small_agent",
     "transform_action",
     "transform_levels",

@@ -120,7 +120,8 @@ def measure_emergence(
         progress: Whether to show a progress bar.
 
     Returns:
-        One row for each snapshot, concept and layer.
+        One row for each snapshot, concept and layer; `above_observation` is macro F1 minus that of
+        the same probe on the observation.
     """
     rows = []
     for transitions, agent in tqdm(sorted(snapshots.items()), disable=not progress):
@@ -129,7 +130,7 @@ def measure_emergence(
         episodes = [play_episodes(agent, levels, limit=limit) for levels in (train, test)]
         reading = read_plans(agent, *episodes, config=config)
         for state in reading.states:
-            if state.layer is None or not state.subject.startswith("layer"):
+            if state.above_observation is None or not state.subject.startswith("layer"):
                 continue
             rows.append(
                 {
@@ -144,6 +145,9 @@ def measure_emergence(
                     "macro_f1": state.score.macro_f1.value,
                     "low": state.score.macro_f1.low,
                     "high": state.score.macro_f1.high,
+                    "above_observation": state.above_observation.value,
+                    "above_low": state.above_observation.low,
+                    "above_high": state.above_observation.high,
                 }
             )
     return pd.DataFrame(rows)
@@ -164,7 +168,10 @@ def plot_emergence(frame: pd.DataFrame, *, concept: str = "box_push", **layout: 
         )
         for layer, part in own.groupby("layer")
     }
-    once = own[own["layer"] == own["layer"].min()]
+    once = own[own["layer"] == own["layer"].min()]  # what is the same for all layers
+    lines["macro F1, observation"] = viz.Curve(
+        x=once["transitions"], y=once["macro_f1"] - once["above_observation"], control=True
+    )
     lines["levels solved"] = viz.Curve(x=once["transitions"], y=once["solve_rate"], emphasis=True)
     lines["gain by thinking"] = viz.Curve(
         x=once["transitions"],

@@ -101,3 +101,11 @@ def test_emergence_follows_the_snapshots(folder) -> None:
     assert status == 0
     assert {row["transitions"] for row in result["emergence"]} == {0}
     assert {row["concept"] for row in result["emergence"]} == {"agent_approach", "box_push"}
+
+
+def test_unseen_boards_have_solve_rates_where_the_agent_can_play(folder) -> None:
+    options = ("--train", str(folder / "train.txt"), "--n-levels", "4")
+    status, result = call(folder, "unseen", *options)
+    assert status == 0
+    assert {row["case"] for row in result["unseen"]} > set(result["solve_rates"])
+    assert {row["subject"] for row in result["unseen"]} == {"layer 0", "observation"}

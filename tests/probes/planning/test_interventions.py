@@ -156,6 +156,8 @@ def test_emergence_has_a_row_for_each_snapshot_and_layer(untrained, small_levels
     )
     assert frame["transitions"].tolist() == [0, 0, 10, 10]
     assert frame["layer"].tolist() == [0, 1, 0, 1]
+    beside = frame["macro_f1"] - frame["above_observation"]
+    assert (beside.groupby([frame["transitions"], frame["concept"]]).std() < 1e-9).all()
     lines = {trace.name for trace in plot_emergence(frame, concept=frame["concept"][0]).data}
     assert {"macro F1, layer 0", "macro F1, layer 1", "levels solved"} <= lines
 
