@@ -7,6 +7,7 @@
 | values along layers, steps, doses | `curves` of `Curve` |
 | how well scores separate | `roc` of `RocCurve` |
 | one value against another, example by example | `scatter` |
+| what is won against what it costs, with intervals | `tradeoff` of `Point` |
 | whether probabilities are honest | `reliability` of `ReliabilityCurve` |
 | a table of scores with intervals | `bars` |
 | all of it on one page that opens offline | `Report` |
@@ -33,6 +34,7 @@ from interp.viz.theme import (
     rgba,
 )
 from interp.viz.tokens import token_strip
+from interp.viz.tradeoffs import Point, tradeoff
 from interp.viz.tree import TreeNode
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "TEMPLATE",
     "Curve",
     "Figure",
+    "Point",
     "ReliabilityCurve",
     "Report",
     "RocCurve",
@@ -56,4 +59,5 @@ __all__ = [
     "roc",
     "scatter",
     "token_strip",
+    "tradeoff",
 ]
