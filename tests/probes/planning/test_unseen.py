@@ -25,7 +25,7 @@ def test_optimal_episodes_are_solved_at_their_last_move(optimal: Episodes) -> No
 def test_the_usual_boards_score_as_in_the_reading(untrained: Drc, optimal: Episodes) -> None:
     reading = read_plans(untrained, optimal[:12], optimal[12:], config=CONFIG)
     found = measure_unseen({"usual": (untrained, optimal[12:])}, reading)
-    for _, row in found.iterrows():
+    for row in found.to_dict("records"):
         layer = None if row["subject"] == "observation" else int(row["subject"][-1])
         score = reading.at(row["concept"], layer=layer).score
         assert row["macro_f1"] == pytest.approx(score.macro_f1.value)
@@ -40,4 +40,4 @@ def test_larger_boards_are_read_by_the_same_probes(untrained: Drc, optimal: Epis
     found = measure_unseen(cases, reading)
     assert set(found["case"]) == {"usual", "larger"}
     assert np.isfinite(found[["macro_f1", "low", "high"]].to_numpy()).all()
-    assert len(plot_unseen(found).data) > 0
+    assert list(plot_unseen(found).data)
