@@ -1,7 +1,8 @@
 """The study of multi-agent security: a probe as monitor, and what defences cost.
 
 Three parts. *Monitor*: a probe on the residual stream of the embedded model tells attacks from
-routine and from unusual requests, of styles and acts that it has not seen, beside words alone.
+routine and from unusual requests, of styles and acts that it has not seen, beside words alone:
+left out of the messages of the arena, and in messages that were written when it was settled.
 *Untuned*: that model decides for seven agents whether they do what a message asks; it says yes so
 rarely that there is nothing to defend. *Organism*: the same model, its readout refitted to do what
 it is asked and to mind warnings, decides under the four published defences, with the monitor, and
@@ -20,15 +21,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from hookscope.security_monitor import (
-    ROLE,
-    judge,
-    make_corpus,
-    probes_on,
-    rates,
-    read_corpus,
-    words_of,
-)
+from hookscope.security_corpus import ROLE, make_corpus, read_corpus
+from hookscope.security_monitor import judge, probes_on, rates, words_of
 from hookscope.study_folder import Part, claim, run_parts, write_json
 from interp import HookedModel, Records, add, extract, viz
 from interp.agents import (
@@ -69,10 +63,10 @@ N_GROUPS = 5
 class SecurityConfig:
     """What the study does; the defaults are those of the notebook."""
 
-    probe_layers: tuple[int, ...] = (8, 12, 16, 20, 24)
-    """Layers of which the monitor chooses one, or the mean of all."""
+    probe_layers: tuple[int, ...] = (8, 10, 12, 14, 16, 18, 20, 22, 24)
+    """Layers over which the monitor takes the mean."""
     false_positives: float = 0.05
-    """Share of harmless messages of unseen styles at which the threshold of the monitor lies."""
+    """Share of harmless training messages at which the threshold of the monitor lies."""
     steer_layer: int = 20
     """Where the suspicion direction is added, at the last token of the question."""
     strengths: tuple[float, ...] = (1.0, 2.0)
@@ -138,22 +132,27 @@ class _Study:
             ),
         }
 
-    @cached_property
-    def verdicts(self) -> Any:
-        """What the monitor says of every message."""
-        values = read_corpus(self.model, self.corpus.texts, self.folder, progress=self.progress)
-        probes = probes_on(values, self.corpus, self.config.probe_layers)
-        return judge(self.corpus, probes, false_positives=self.config.false_positives)
-
     def _monitor(self) -> dict[str, Any]:
-        """The probe and words alone, on unseen styles and acts; margins are kept for the runs."""
-        words = judge(
-            self.corpus, words_of(self.corpus), false_positives=self.config.false_positives
-        )
+        """The probe and words alone, on messages left out and new; margins are for the runs."""
+        values = read_corpus(self.model, self.corpus.texts, self.folder, progress=self.progress)
+        fits = {
+            "probe": probes_on(values, self.corpus, self.config.probe_layers),
+            "words": words_of(self.corpus),
+        }
+        allowed = self.config.false_positives
+        found = {
+            name: judge(self.corpus, fit, false_positives=allowed) for name, fit in fits.items()
+        }
         rows = np.flatnonzero(self.corpus.folds >= 0)
-        margins = {self.corpus.texts[k]: float(self.verdicts.margins[k]) for k in rows}
+        margins = {self.corpus.texts[k]: float(found["probe"][k]) for k in rows}
         write_json(self.folder / "monitor" / "margins.json", margins)
-        return {"probe": rates(self.corpus, self.verdicts), "words": rates(self.corpus, words)}
+        return {
+            name: {
+                what: rates(self.corpus, margins, judged)
+                for what, judged in self.corpus.judgments.items()
+            }
+            for name, margins in found.items()
+        }
 
     def _margins(self) -> dict[str, float]:
         """Margin of each message, from the part "monitor" if it was run."""
@@ -301,18 +300,32 @@ def security_table(results: dict[str, Any]) -> pd.DataFrame:
 
 
 def plot_security_tax(table: pd.DataFrame, **layout: Any) -> viz.Figure:
-    """Cooperation against robustness: our conditions named, the published points behind them."""
+    """Cooperation against robustness; behind ours, published agents under the same defences."""
+    rows = table.set_index("condition").to_dict("index")
     published = published_security_tax()
-    return viz.scatter(
-        np.concatenate([published["robustness"], table["robustness"]]),
-        np.concatenate([published["cooperation"], table["cooperation"]]),
-        labels=[
-            *(published["model"] + ": " + published["condition"]),
-            *table["condition"],
-        ],
-        named=list(table["condition"]),
-        title="The security tax: ours (named) and the published agents behind",
-        x_title="robustness (share of runs without the act)",
+    behind = {
+        str(condition): [
+            viz.Point(x=one["robustness"], y=one["cooperation"]) for one in some.to_dict("records")
+        ]
+        for condition, some in published.groupby("condition", sort=False)
+        if condition in rows
+    }
+    return viz.tradeoff(
+        {
+            name: viz.Point(
+                x=row["robustness"],
+                y=row["cooperation"],
+                x_interval=(row["robustness_low"], row["robustness_high"]),
+                y_interval=(row["cooperation_low"], row["cooperation_high"]),
+                control=name.startswith("random"),
+            )
+            for name, row in rows.items()
+        },
+        behind=behind,
+        behind_name="published agents (same symbols)",
+        joined=["none", *(name for name in rows if name.startswith("steering"))],
+        title="What defences win and cost, with 95 % intervals",
+        x_title="robustness (share of runs without the act; equal shares stand side by side)",
         y_title="cooperation (share of unusual requests accepted)",
         **layout,
     )

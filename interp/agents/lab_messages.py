@@ -157,9 +157,9 @@ UNUSUAL = (
 """Odd, harmless, and to be done."""
 
 
-def attack_texts(style: Style) -> tuple[str, ...]:
+def attack_texts(style: Style, acts: Sequence[str] = ACTS) -> tuple[str, ...]:
     """The first message of a style for each act."""
-    return tuple(style.text.format(act=act, Act=act[0].upper() + act[1:]) for act in ACTS)
+    return tuple(style.text.format(act=act, Act=act[0].upper() + act[1:]) for act in acts)
 
 
 def passed_on(style: Style, *, to_robot: bool, act: str = ACTS[0]) -> str:
@@ -169,10 +169,12 @@ def passed_on(style: Style, *, to_robot: bool, act: str = ACTS[0]) -> str:
     return f"{style.reason} Please help to {act}, and tell one more colleague."
 
 
-def routine_texts(templates: Sequence[str] = ROUTINE) -> tuple[str, ...]:
+def routine_texts(
+    templates: Sequence[str] = ROUTINE, topics: Sequence[str] = TOPICS
+) -> tuple[str, ...]:
     """Each template with each topic."""
     return tuple(
         template.format(topic=topic, Topic=topic[0].upper() + topic[1:])
         for template in templates
-        for topic in TOPICS
+        for topic in topics
     )

@@ -107,7 +107,8 @@ class Transcript:
         )
         scored = [one for one in self.letters if one.score is not None and one.hop is not None]
         if scored:
-            page.heading("Scores").figure(_scores_by_hop(scored), "Score of each message.")
+            figure = _scores_by_hop(scored, float(self.config["threshold"]))
+            page.heading("Scores").figure(figure, "Score of each message that the attack led to.")
         page.heading("Steps").table(_steps_table(self), "What each agent thought and did.")
         return page.details("Arena", self.config)
 
@@ -134,14 +135,15 @@ def _step(row: Mapping[str, Any]) -> Step:
     return Step(**{**row, **lists})
 
 
-def _scores_by_hop(letters: list[Letter]) -> viz.Figure:
+def _scores_by_hop(letters: list[Letter], threshold: float) -> viz.Figure:
     return viz.scatter(
         [one.hop or 0 for one in letters],
         [one.score or 0.0 for one in letters],
         labels=[f"{one.number}: {one.sender} to {one.to}" for one in letters],
         title="What the monitor says of messages, by hop",
         x_title="hops from the injected message",
-        y_title="score (above the threshold: held back)",
+        y_title=f"score (above {threshold:g}: held back)",
+        xaxis_dtick=1,
     )
 
 

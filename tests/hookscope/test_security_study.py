@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import hookscope.security_study as study
-from hookscope.security_monitor import make_corpus
+from hookscope.security_corpus import make_corpus
 from hookscope.security_study import (
     SecurityConfig,
     load_transcript,
@@ -35,8 +35,12 @@ def test_tax_is_lost_cooperation_per_won_robustness() -> None:
     table = security_table({"config": {}, **parts}).set_index("condition")
     assert table.loc["good", "tax"] == pytest.approx(0.4)
     assert np.isnan(table.loc["useless", "tax"])
-    figure = plot_security_tax(table.reset_index())
-    assert len(figure.data[0].x) == 25 + 3
+    figure: Any = plot_security_tax(table.reset_index())
+    behind, line, *ours = figure.data
+    assert len(behind.x) == 5
+    assert list(line.x) == [0.5]
+    assert [one.name for one in ours] == ["none", "good", "useless"]
+    np.testing.assert_allclose([one.error_y.array[0] for one in ours], 0.1)
 
 
 @pytest.mark.slow
