@@ -1,6 +1,7 @@
 """Sokoban agents that plan: levels, environment, solver, networks, training and shipped agents.
 
-- `levels`, `symmetry`, `generation`: levels as arrays, from text, by symmetry, newly generated.
+- `levels`, `pictures`, `symmetry`, `generation`: levels as arrays, from text and pictures, by
+  symmetry, newly generated.
 - `environment`: the batched game and a single one; `solver`: optimal play.
 - `drc`, `resnet`: the networks; `imitation`, `reinforcement`, `training`: how they learn.
 - `evaluation`: how many levels an agent solves; `agents`: trained ones as folders; `recipes`: how
@@ -30,6 +31,7 @@ from interp.planning.generation import (
 )
 from interp.planning.imitation import ImitationConfig
 from interp.planning.levels import LevelError, Levels, load_levels, parse_levels
+from interp.planning.pictures import from_pictures, to_pictures
 from interp.planning.recipes import (
     train_boxoban_agent,
     train_reinforced_agent,
@@ -93,6 +95,7 @@ __all__ = [
     "UnsolvableError",
     "blinded",
     "find_shortcuts",
+    "from_pictures",
     "generate_levels",
     "generate_shortcuts",
     "hook_agent",
@@ -112,6 +115,7 @@ __all__ = [
     "resized",
     "solve_distances",
     "solve_optimally",
+    "to_pictures",
     "took_long_way",
     "train_agent",
     "train_boxoban_agent",
