@@ -329,7 +329,7 @@ def _make_optimizer(agent: nn.Module, config: TrainingConfig) -> torch.optim.Opt
 
 def _next_snapshot(transitions: int, schedule: TrainingSchedule) -> int:
     target = float(schedule.first_snapshot)
-    while target <= transitions:
+    while int(target) <= transitions:  # what was returned is never returned again
         target *= schedule.ratio
     return int(target)
 

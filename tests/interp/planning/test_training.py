@@ -50,6 +50,12 @@ def train(levels: Levels, folder: Path, config: TrainingConfig = CONFIG) -> Drc:
     )
 
 
+def test_snapshots_are_at_growing_steps_and_each_is_taken_once(levels, tmp_path) -> None:
+    train(levels, tmp_path, dataclasses.replace(CONFIG, unroll=2))
+    taken = sorted(int(path.stem) for path in (tmp_path / "snapshots").iterdir())
+    assert taken == [0, 16, 24, 32, 48]  # at 16, 22, 32 and 45, rounded up to updates of 8
+
+
 def test_the_expert_counts_moves_after_each_action_like_the_table(levels) -> None:
     expert = Expert(levels, 5, IMITATION, seed=1)
     batch = SokobanBatch(levels[:1], 5, autoreset=False)
