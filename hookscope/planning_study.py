@@ -169,7 +169,8 @@ def _emergence(
         limit=arguments.limit,
         progress=True,
     )
-    return frame, {"think_steps": max(arguments.think), "emergence": frame.to_dict("records")}
+    rows = frame.replace({np.nan: None}).to_dict("records")
+    return frame, {"think_steps": max(arguments.think), "emergence": rows}
 
 
 def _unseen(

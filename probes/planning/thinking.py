@@ -21,7 +21,7 @@ from interp.planning.levels import Levels
 from interp.planning.rollouts import play_episodes
 from probes.evaluation import Estimate, group_draws, summarized
 from probes.planning.interventions import wilson_interval
-from probes.planning.reading import ReadingConfig, read_plans
+from probes.planning.reading import ProbedState, ReadingConfig, read_plans
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,36 +121,44 @@ def measure_emergence(
 
     Returns:
         One row for each snapshot, concept and layer; `above_observation` is macro F1 minus that of
-        the same probe on the observation.
+        the same probe on the observation. Both are NaN where some class never occurs.
     """
     rows = []
     for transitions, agent in tqdm(sorted(snapshots.items()), disable=not progress):
         thinking = measure_thinking(agent, test, think_steps=(0, think_steps), limit=limit)
         gain = thinking.gain(think_steps)
+        about = {
+            "transitions": transitions,
+            "solve_rate": float(thinking.solved[0].mean()),
+            "thinking_gain": gain.value,
+            "gain_low": gain.low,
+            "gain_high": gain.high,
+        }
         episodes = [play_episodes(agent, levels, limit=limit) for levels in (train, test)]
         reading = read_plans(agent, *episodes, config=config)
-        for state in reading.states:
-            if state.above_observation is None or not state.subject.startswith("layer"):
-                continue
-            rows.append(
-                {
-                    "transitions": transitions,
-                    "solve_rate": float(thinking.solved[0].mean()),
-                    "thinking_gain": gain.value,
-                    "gain_low": gain.low,
-                    "gain_high": gain.high,
-                    "concept": state.concept,
-                    "layer": state.layer,
-                    "kernel": state.kernel,
-                    "macro_f1": state.score.macro_f1.value,
-                    "low": state.score.macro_f1.low,
-                    "high": state.score.macro_f1.high,
-                    "above_observation": state.above_observation.value,
-                    "above_low": state.above_observation.low,
-                    "above_high": state.above_observation.high,
-                }
-            )
+        rows += [about | _row(state) for state in reading.states if _is_own(state)]
     return pd.DataFrame(rows)
+
+
+def _is_own(state: ProbedState) -> bool:
+    return state.subject.startswith("layer")
+
+
+def _row(state: ProbedState) -> dict[str, Any]:
+    """One probe of a snapshot; without a score where some class never occurs."""
+    f1, above = state.score.macro_f1, state.above_observation
+    assert above is not None
+    scores = {
+        "macro_f1": f1.value,
+        "low": f1.low,
+        "high": f1.high,
+        "above_observation": above.value,
+        "above_low": above.low,
+        "above_high": above.high,
+    }
+    if not state.score.confusion.sum(1).all():
+        scores = dict.fromkeys(scores, np.nan)  # an agent that does not move has no plan to read
+    return {"concept": state.concept, "layer": state.layer, "kernel": state.kernel, **scores}
 
 
 def plot_emergence(frame: pd.DataFrame, *, concept: str = "box_push", **layout: Any) -> viz.Figure:

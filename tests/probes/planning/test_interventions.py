@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -148,18 +150,30 @@ def test_emergence_has_a_row_for_each_snapshot_and_layer(untrained, small_levels
     )
     frame = measure_emergence(
         {0: untrained, 10: untrained},
-        small_levels[:5],
-        small_levels[5:10],
+        small_levels[:12],
+        small_levels[12:],
         config=config,
         think_steps=1,
-        limit=3,
+        limit=8,
     )
     assert frame["transitions"].tolist() == [0, 0, 10, 10]
     assert frame["layer"].tolist() == [0, 1, 0, 1]
     beside = frame["macro_f1"] - frame["above_observation"]
+    assert beside.notna().all()
     assert (beside.groupby([frame["transitions"], frame["concept"]]).std() < 1e-9).all()
     lines = {trace.name for trace in plot_emergence(frame, concept=frame["concept"][0]).data}
     assert {"macro F1, layer 0", "macro F1, layer 1", "levels solved"} <= lines
+
+
+def test_an_agent_that_does_not_move_has_no_score(untrained, small_levels) -> None:
+    still = copy.deepcopy(untrained)
+    still.policy.weight.zero_()
+    still.policy.bias.copy_(torch.eye(5)[0])  # always the no-op
+    config = ReadingConfig(kernels=(1,), observation_kernels=(1,), n_untrained=0)
+    levels = small_levels[:3], small_levels[3:6]
+    frame = measure_emergence({0: still}, *levels, config=config, think_steps=1, limit=2)
+    assert frame[["macro_f1", "above_observation"]].isna().all(axis=None)
+    assert (frame["solve_rate"] == 0).all()
 
 
 def test_a_solved_level_counts_only_without_the_checkpoint(follower, shortcuts) -> None:
