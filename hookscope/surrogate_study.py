@@ -8,7 +8,7 @@ there, so that an interrupted study goes on where it stopped.
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from hookscope.kept_weights import keep_weights, kept_model
-from hookscope.study_folder import Part, claim, run_parts, write_json
+from hookscope.study_folder import Part, claim, run_parts
 from hookscope.surrogate_costs import costs, first_words
 from hookscope.surrogate_reading import REWORDED, read_scenarios
 from interp import HookedModel
@@ -73,8 +73,8 @@ class SurrogateConfig:
     n_patched: int = 6
     """Pairs of the patching."""
     n_prompted: int = 10
-    """Held-out scenarios on which prompting and fine-tuning are compared: these run the model on
-    every text."""
+    """At least so many held-out scenarios, evenly chosen, on which prompting, fine-tuning and the
+    tuned rewriter are compared: these run the model on every text."""
     tuning_steps: int = 16
     """Steps of the fine-tuning."""
     rewriter_steps: int = 30
@@ -302,16 +302,11 @@ class _Study:
 
     def _steering(self) -> dict[str, Any]:
         """Gated addition of the threat difference, its factor chosen on training domains."""
-        source, target = self._pairs(self.train)
-        vector, gate, layer = (target - source).mean(0), self.gate(), self.config.steer_layer
-
-        def steering(coefficient: float, values: Tensor = vector) -> Steering:
-            return Steering(
-                values={layer: values}, coefficient=coefficient, positions="last", gate=gate
-            )
+        gate, layer = self.gate(), self.config.steer_layer
 
         def agent(coefficient: float) -> Callable[[str], float]:
-            return self.gated(steering(coefficient), f"steered {coefficient:g} at {layer}")
+            steering = self.along_difference(coefficient, gate)
+            return self.gated(steering, f"steered {coefficient:g} at {layer}")
 
         rows = [
             self.reading.rows(variant, domains=self.train)[:: self._stride()]
@@ -326,7 +321,10 @@ class _Study:
             for factor in self.config.coefficients
         }
         best = min(gaps, key=lambda factor: gaps[factor].value)
-        random = steering(best, _random_like(vector, self.config.seed))
+        steering = self.along_difference(best, gate)
+        random = replace(
+            steering, values={layer: _random_like(steering.values[layer], self.config.seed)}
+        )
         return {
             "gaps_on_training_domains": [{"coefficient": c, **vars(g)} for c, g in gaps.items()],
             "coefficient": best,
@@ -334,8 +332,14 @@ class _Study:
             "random_direction": self.compared(self.gated(random, f"random {best:g} at {layer}"))[
                 "measures"
             ],
-            "neutral": self._on_neutral(steering(best)),
+            "neutral": self._on_neutral(steering),
         }
+
+    def along_difference(self, coefficient: float, gate: Gate | None) -> Steering:
+        """Addition of the difference of normal and surrogate threats, where the gate is open."""
+        source, target = self._pairs(self.train)
+        values = {self.config.steer_layer: (target - source).mean(0)}
+        return Steering(values=values, coefficient=coefficient, positions="last", gate=gate)
 
     def _step(self) -> int:
         return max(1, len(self.held("normal")) // self.config.n_prompted)
@@ -346,12 +350,17 @@ class _Study:
 
     def _map(self) -> dict[str, Any]:
         """Gated least-squares map, shrunken to the difference of means."""
-        shift = least_squares(*self._pairs(self.train), shrinkage=1.0)
-        layer = self.config.steer_layer
-        steering = MapSteering(maps={layer: shift}, positions="last", gate=self.gate())
+        steering, layer = self.mapped(), self.config.steer_layer
         return self.compared(self.gated(steering, f"mapped at {layer}")) | {
             "neutral": self._on_neutral(steering)
         }
+
+    def mapped(self) -> MapSteering:
+        """The least-squares map from surrogate to normal threats, where the gate is open."""
+        shift = least_squares(*self._pairs(self.train), shrinkage=1.0)
+        return MapSteering(
+            maps={self.config.steer_layer: shift}, positions="last", gate=self.gate()
+        )
 
     def _gated_scaffold(self) -> dict[str, Any]:
         """The probe detects; a reference rewriter, which knows the scenarios, rewrites."""
@@ -391,24 +400,23 @@ class _Study:
             },
         }
 
-    def _tuned(self) -> HookedModel:
-        """The fine-tuned agent, trained if it is not in the folder."""
+    def _tuned(self) -> tuple[HookedModel, list[float]]:
+        """The fine-tuned agent and its losses, trained if it is not in the folder."""
         path = self.folder / "tuned.safetensors"
         if not path.exists():
+            config = TuningConfig(
+                n_steps=self.config.tuning_steps, first_layer=self.model.n_layers // 2, lr=1e-3
+            )
             tuned, losses = tune_choices(
                 self.agent,
                 self._lessons(),
-                config=TuningConfig(
-                    n_steps=self.config.tuning_steps,
-                    first_layer=self.model.n_layers // 2,
-                    lr=1e-3,
-                ),
+                config=config,
                 seed=self.config.seed,
                 progress=self.progress,
             )
-            keep_weights(path, self.agent, tuned)
-            write_json(self.folder / "tuning" / "losses.json", losses.round(4).tolist())
-        return kept_model(path, self.agent, name=f"{self.agent.name}-tuned")
+            keep_weights(path, self.agent, tuned, about={"losses": losses.round(4).tolist()})
+        model, about = kept_model(path, self.agent, name=f"{self.agent.name}-tuned")
+        return model, about["losses"]
 
     def _lessons(self) -> list[Lesson]:
         """The agent's own responses: to surrogate threats those to the matching normal ones."""
@@ -435,9 +443,9 @@ class _Study:
 
     def _tuning(self) -> dict[str, Any]:
         """Adapters trained on the agent's own responses."""
-        hooked = HookedBackend(self._tuned(), name=f"tuned {self.config.tuning_steps}")
+        tuned, losses = self._tuned()
+        hooked = HookedBackend(tuned, name=f"tuned {self.config.tuning_steps}")
         agent = advisor(Replay(self.folder / "choices.jsonl", hooked))
-        losses = json.loads((self.folder / "tuning" / "losses.json").read_text())
         return self.compared(agent, step=self._step()) | {"losses": losses}
 
     def _tuned_scaffold(self) -> dict[str, Any]:
@@ -482,27 +490,24 @@ class _Study:
         return lambda text: known(text) if text in texts else asked(text)
 
     def _costs(self) -> dict[str, Any]:
-        """Knowledge and first words of each implementation, beside the default agent."""
-        source, target = self._pairs(self.train)
-        layer = self.config.steer_layer
-        factor = kept_choice(self.folder / "steering.json", max(self.config.coefficients))
-
-        def steering(gate: Gate | None) -> Steering:
-            values = {layer: (target - source).mean(0)}
-            return Steering(values=values, coefficient=factor, positions="last", gate=gate)
-
-        shift = least_squares(source, target, shrinkage=1.0)
-        mapped = MapSteering(maps={layer: shift}, positions="last", gate=self.gate())
-        plain = first_words(self.agent)
+        """Knowledge and first words of some implementations, beside the default agent."""
+        chosen, plain = self._chosen_coefficient(), first_words(self.agent)
+        steered, ungated = (self.along_difference(chosen, gate) for gate in (self.gate(), None))
         found = {
             "default agent": plain,
             "prompting": first_words(self.agent, instruction=SURROGATE_INSTRUCTION),
-            "fine-tuning": first_words(self._tuned()),
-            "steering": first_words(self.agent, [steering(self.gate())]),
-            "steering without a gate": first_words(self.agent, [steering(None)]),
-            "affine map": first_words(self.agent, [mapped]),
+            "fine-tuning": first_words(self._tuned()[0]),
+            "steering": first_words(self.agent, [steered]),
+            "steering without a gate": first_words(self.agent, [ungated]),
+            "affine map": first_words(self.agent, [self.mapped()]),
         }
         return {name: costs(self.agent, plain, words) for name, words in found.items()}
+
+    def _chosen_coefficient(self) -> float:
+        path = self.folder / "steering.json"
+        if not path.exists():
+            raise ValueError('part "costs" needs the coefficient that "steering" chooses: run it')
+        return float(json.loads(path.read_text())["coefficient"])
 
     def _on_neutral(self, change: Intervention) -> dict[str, Any]:
         """Divergence of the next token on neutral requests, in nats, and how many are changed."""
@@ -523,11 +528,6 @@ _ASKED = (
 
 
 _FIRE = re.compile(r"burn|fire|flame", re.IGNORECASE)
-
-
-def kept_choice(path: Path, otherwise: float) -> float:
-    """The coefficient that the part "steering" has chosen, if it was run."""
-    return float(json.loads(path.read_text())["coefficient"]) if path.exists() else otherwise
 
 
 def wanted_response(variant: str) -> float:

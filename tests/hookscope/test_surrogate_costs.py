@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import hookscope.surrogate_costs as module
-from hookscope.kept_weights import keep_weights, kept_model
+from hookscope.kept_weights import SCHEMA, keep_weights, kept_model
 from hookscope.surrogate_costs import QUESTIONS, costs, first_words
 from interp.agents.hooked import first_tokens
+from interp.core.files import save_tensors
 from interp.core.interventions import add
 from tests.tiny_models import tiny_llama
 
@@ -58,7 +59,14 @@ def test_kept_weights_give_the_tuned_model(tmp_path: Path) -> None:
     plain, tuned = tiny_llama(), tiny_llama()
     with torch.no_grad():
         next(iter(tuned.module.parameters())).add_(1.0)
-    keep_weights(tmp_path / "w.safetensors", plain, tuned)
-    again = kept_model(tmp_path / "w.safetensors", plain, name="tuned")
+    keep_weights(tmp_path / "w.safetensors", plain, tuned, about={"losses": [2.0, 1.0]})
+    again, about = kept_model(tmp_path / "w.safetensors", plain, name="tuned")
     assert torch.equal(first_words(again), first_words(tuned))
     assert not torch.equal(first_words(again), first_words(plain))
+    assert about["losses"] == [2.0, 1.0]
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    path = save_tensors(tmp_path / "w.safetensors", {"other": torch.ones(1)}, {"schema": SCHEMA})
+    with pytest.raises(ValueError, match="holds 'other', which"):
+        kept_model(path, tiny_llama(), name="tuned")
