@@ -15,7 +15,7 @@ from interp.planning.drc import Drc
 from interp.planning.evaluation import play_levels
 from interp.planning.generation import LEVEL_SET, GenerationConfig, generate_levels
 from interp.planning.levels import Levels, load_levels
-from interp.planning.rollouts import Episodes, play_episodes
+from interp.planning.rollouts import Episodes, optimal_episodes, play_episodes
 from interp.planning.shortcuts import Shortcuts, find_shortcuts, generate_shortcuts
 from interp.planning.solver import UnsolvableError, solve_optimally
 from interp.planning.variants import blinded, resized
@@ -27,7 +27,6 @@ from probes.planning import (
     measure_steering,
     measure_thinking,
     measure_unseen,
-    optimal_episodes,
     read_plans,
 )
 

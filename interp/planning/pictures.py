@@ -44,16 +44,20 @@ def from_pictures(pictures: UInt8[np.ndarray, "level height width 3"], *, scale:
         scale: Pixels on each side of a cell.
 
     Raises:
-        LevelError: If a pixel has none of the `COLORS`, cells are not of one color, or the level
-            cannot be played; the message names picture, line and column, in pixels for colors and
-            in cells for levels.
+        LevelError: If sides are no multiples of `scale`, a pixel has none of the `COLORS`, cells
+            are not of one color, or the level cannot be played; the message names picture, line and
+            column, in pixels for colors and in cells for levels.
     """
+    if any(side % scale for side in pictures.shape[1:3]):
+        raise LevelError(
+            f"pictures have {pictures.shape[1]}x{pictures.shape[2]} pixels, which are no cells of "
+            f"{scale}x{scale}"
+        )
     match = (pictures[..., None, :] == COLORS).all(-1)
     symbols = np.array(list(SYMBOLS))[match.argmax(-1)]
     cells = symbols[:, ::scale, ::scale]
-    even = cells.repeat(scale, axis=1).repeat(scale, axis=2)[:, : len(symbols[0])]
-    known = match.any(-1)
-    known &= symbols == even[:, :, : symbols.shape[2]]
+    even = cells.repeat(scale, axis=1).repeat(scale, axis=2)
+    known = match.any(-1) & (symbols == even)
     if not known.all():
         picture, row, column = np.argwhere(~known)[0].tolist()
         color = tuple(pictures[picture, row, column].tolist())

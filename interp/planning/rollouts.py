@@ -26,6 +26,7 @@ from interp.planning.drc import Drc
 from interp.planning.environment import Action, Rules, SokobanBatch
 from interp.planning.levels import Levels
 from interp.planning.resnet import ResNet
+from interp.planning.solver import solve_optimally
 
 KINDS = ("pool", "input_gate", "forget_gate", "output_gate", "candidate", "cell", "hidden")
 """What can be read of a DRC at every layer and tick."""
@@ -245,6 +246,15 @@ def replay_actions(levels: Levels, actions: Sequence[Sequence[int | Action]]) ->
         lengths=lengths,
         solved=solved,
     )
+
+
+def optimal_episodes(levels: Levels) -> Episodes:
+    """Each level played by a shortest solution.
+
+    Raises:
+        UnsolvableError: If a level has no solution.
+    """
+    return replay_actions(levels, [solve_optimally(level) for level in levels])
 
 
 @torch.no_grad()

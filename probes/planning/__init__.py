@@ -40,7 +40,7 @@ from probes.planning.thinking import (
     measure_thinking,
     plot_emergence,
 )
-from probes.planning.unseen import measure_unseen, optimal_episodes, plot_unseen
+from probes.planning.unseen import measure_unseen, plot_unseen
 
 __all__ = [
     "Motif",
@@ -63,7 +63,6 @@ __all__ = [
     "measure_steering",
     "measure_thinking",
     "measure_unseen",
-    "optimal_episodes",
     "plot_emergence",
     "plot_steering",
     "plot_unseen",

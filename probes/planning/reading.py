@@ -72,6 +72,27 @@ class ProbedState:
     probe: SpatialProbe = field(repr=False)
     """The probe itself."""
 
+    @property
+    def is_own(self) -> bool:
+        """Whether this is a probe of the agent's layers, and not a control."""
+        return self.subject.startswith("layer")
+
+    def to_row(self) -> dict[str, Any]:
+        """Place, macro F1 with its interval, and how far above the observation."""
+        f1, above = self.score.macro_f1, self.above_observation
+        return {
+            "concept": self.concept,
+            "subject": self.subject,
+            "layer": np.nan if self.layer is None else self.layer,
+            "kernel": self.kernel,
+            "macro_f1": f1.value,
+            "low": f1.low,
+            "high": f1.high,
+            "above_observation": np.nan if above is None else above.value,
+            "above_low": np.nan if above is None else above.low,
+            "above_high": np.nan if above is None else above.high,
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlanReading:
@@ -114,8 +135,7 @@ class PlanReading:
         own = [
             state
             for state in self.states
-            if (state.concept, state.kernel) == (concept, kernel)
-            and state.subject.startswith("layer")
+            if (state.concept, state.kernel) == (concept, kernel) and state.is_own
         ]
         best = max(own, key=lambda state: state.score.macro_f1.value)
         assert best.layer is not None
@@ -127,13 +147,13 @@ class PlanReading:
             state.layer: state.probe
             for state in self.states
             if state.layer is not None
-            and state.subject.startswith("layer")
+            and state.is_own
             and (state.concept, state.kernel) == (concept, kernel)
         }
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each probe: macro F1 with its interval, and how far above the observation."""
-        return pd.DataFrame([_row(state) for state in self.states])
+        return pd.DataFrame([state.to_row() for state in self.states])
 
     def to_dict(self) -> dict[str, Any]:
         """The scores as plain values."""
@@ -155,7 +175,7 @@ class PlanReading:
             [score.low for score in scores],
             [score.high for score in scores],
             labels=[_label(state) for state in states],
-            controls=[_label(state) for state in states if not state.subject.startswith("layer")],
+            controls=[_label(state) for state in states if not state.is_own],
             title=f"{concept.replace('_', ' ')}: what probes read",
             x_title="macro F1",
             **layout,
@@ -308,26 +328,9 @@ def _scored(
     )
 
 
-def _row(state: ProbedState) -> dict[str, Any]:
-    """One probe as a row of the table."""
-    f1, above = state.score.macro_f1, state.above_observation
-    return {
-        "concept": state.concept,
-        "subject": state.subject,
-        "layer": np.nan if state.layer is None else state.layer,
-        "kernel": state.kernel,
-        "macro_f1": f1.value,
-        "low": f1.low,
-        "high": f1.high,
-        "above_observation": np.nan if above is None else above.value,
-        "above_low": np.nan if above is None else above.low,
-        "above_high": np.nan if above is None else above.high,
-    }
-
-
 def _label(state: ProbedState) -> str:
     """Subject, layer where the subject does not say it, and kernel."""
-    named = state.layer is None or state.subject.startswith("layer")
+    named = state.layer is None or state.is_own
     place = state.subject if named else f"{state.subject}, layer {state.layer}"
     return f"{place}, {state.kernel}x{state.kernel}"
 

@@ -23,6 +23,8 @@ from probes.evaluation import Estimate, group_draws, summarized
 from probes.planning.interventions import wilson_interval
 from probes.planning.reading import ProbedState, ReadingConfig, read_plans
 
+_SCORES = ("macro_f1", "low", "high", "above_observation", "above_low", "above_high")
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ThinkingResult:
@@ -136,29 +138,16 @@ def measure_emergence(
         }
         episodes = [play_episodes(agent, levels, limit=limit) for levels in (train, test)]
         reading = read_plans(agent, *episodes, config=config)
-        rows += [about | _row(state) for state in reading.states if _is_own(state)]
+        rows += [about | _row(state) for state in reading.states if state.is_own]
     return pd.DataFrame(rows)
-
-
-def _is_own(state: ProbedState) -> bool:
-    return state.subject.startswith("layer")
 
 
 def _row(state: ProbedState) -> dict[str, Any]:
     """One probe of a snapshot; without a score where some class never occurs."""
-    f1, above = state.score.macro_f1, state.above_observation
-    assert above is not None
-    scores = {
-        "macro_f1": f1.value,
-        "low": f1.low,
-        "high": f1.high,
-        "above_observation": above.value,
-        "above_low": above.low,
-        "above_high": above.high,
-    }
+    row = state.to_row()
     if not state.score.confusion.sum(1).all():
-        scores = dict.fromkeys(scores, np.nan)  # an agent that does not move has no plan to read
-    return {"concept": state.concept, "layer": state.layer, "kernel": state.kernel, **scores}
+        row |= dict.fromkeys(_SCORES, np.nan)  # an agent that does not move has no plan to read
+    return row
 
 
 def plot_emergence(frame: pd.DataFrame, *, concept: str = "box_push", **layout: Any) -> viz.Figure:
@@ -175,11 +164,13 @@ def plot_emergence(frame: pd.DataFrame, *, concept: str = "box_push", **layout: 
             x=part["transitions"], y=part["macro_f1"], low=part["low"], high=part["high"]
         )
         for layer, part in own.groupby("layer")
+        if part["macro_f1"].notna().any()
     }
     once = own[own["layer"] == own["layer"].min()]  # what is the same for all layers
-    lines["macro F1, observation"] = viz.Curve(
-        x=once["transitions"], y=once["macro_f1"] - once["above_observation"], control=True
-    )
+    if lines:
+        lines["macro F1, observation"] = viz.Curve(
+            x=once["transitions"], y=once["macro_f1"] - once["above_observation"], control=True
+        )
     lines["levels solved"] = viz.Curve(x=once["transitions"], y=once["solve_rate"], emphasis=True)
     lines["gain by thinking"] = viz.Curve(
         x=once["transitions"],

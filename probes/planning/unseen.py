@@ -12,20 +12,9 @@ import pandas as pd
 from interp import viz
 from interp.planning.concepts import label_concept
 from interp.planning.drc import Drc
-from interp.planning.levels import Levels
-from interp.planning.rollouts import Episodes, read_activations, replay_actions
-from interp.planning.solver import solve_optimally
+from interp.planning.rollouts import Episodes, read_activations
 from probes.planning.reading import OBSERVATION, PlanReading
 from probes.planning.scores import score_plan
-
-
-def optimal_episodes(levels: Levels) -> Episodes:
-    """Each level played by a shortest solution.
-
-    Raises:
-        UnsolvableError: If a level has no solution.
-    """
-    return replay_actions(levels, [solve_optimally(level) for level in levels])
 
 
 def measure_unseen(cases: Mapping[str, tuple[Drc, Episodes]], reading: PlanReading) -> pd.DataFrame:

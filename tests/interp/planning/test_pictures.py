@@ -37,5 +37,7 @@ def test_what_is_no_level_is_named_by_its_place() -> None:
         from_pictures(two, scale=2)
     with pytest.raises(LevelError, match="picture 0, line 1, column 1"):
         from_pictures(np.full((1, 3, 3, 3), 9, dtype=np.uint8))
-    with pytest.raises(LevelError, match="is no cell of 3x3 pixels"):
+    with pytest.raises(LevelError, match="8x10 pixels, which are no cells of 3x3"):
         from_pictures(picture, scale=3)
+    with pytest.raises(LevelError, match="is no cell of 4x4 pixels"):
+        from_pictures(np.concatenate([picture, picture[:, :, :2]], axis=2), scale=4)

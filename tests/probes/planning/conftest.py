@@ -5,8 +5,7 @@ import pytest
 from interp.planning.drc import Drc, DrcConfig
 from interp.planning.generation import GenerationConfig, generate_levels
 from interp.planning.levels import Levels
-from interp.planning.rollouts import Episodes, play_episodes
-from probes.planning import optimal_episodes
+from interp.planning.rollouts import Episodes, optimal_episodes, play_episodes
 
 
 @pytest.fixture(scope="session")

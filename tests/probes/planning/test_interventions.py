@@ -174,6 +174,9 @@ def test_an_agent_that_does_not_move_has_no_score(untrained, small_levels) -> No
     frame = measure_emergence({0: still}, *levels, config=config, think_steps=1, limit=2)
     assert frame[["macro_f1", "above_observation"]].isna().all(axis=None)
     assert (frame["solve_rate"] == 0).all()
+    lines = {trace.name for trace in plot_emergence(frame, concept="box_push").data}
+    assert "levels solved" in lines
+    assert "macro F1, observation" not in lines
 
 
 def test_a_solved_level_counts_only_without_the_checkpoint(follower, shortcuts) -> None:

@@ -5,12 +5,11 @@ import pytest
 
 from interp.planning.drc import Drc
 from interp.planning.generation import GenerationConfig, generate_levels
-from interp.planning.rollouts import Episodes
+from interp.planning.rollouts import Episodes, optimal_episodes
 from interp.planning.variants import resized
 from probes.planning import (
     ReadingConfig,
     measure_unseen,
-    optimal_episodes,
     plot_unseen,
     read_plans,
 )
@@ -40,4 +39,5 @@ def test_larger_boards_are_read_by_the_same_probes(untrained: Drc, optimal: Epis
     found = measure_unseen(cases, reading)
     assert set(found["case"]) == {"usual", "larger"}
     assert np.isfinite(found[["macro_f1", "low", "high"]].to_numpy()).all()
-    assert list(plot_unseen(found).data)
+    shown = " ".join(str(label) for label in plot_unseen(found).layout.yaxis.ticktext)
+    assert all(name in shown for name in ("usual, layer", "larger, layer", "larger, observation"))
