@@ -1,5 +1,7 @@
 """Probes on boards that they were not fitted to: what was planted is found there, and only that."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -39,5 +41,6 @@ def test_larger_boards_are_read_by_the_same_probes(untrained: Drc, optimal: Epis
     found = measure_unseen(cases, reading)
     assert set(found["case"]) == {"usual", "larger"}
     assert np.isfinite(found[["macro_f1", "low", "high"]].to_numpy()).all()
-    shown = " ".join(str(label) for label in plot_unseen(found).layout.yaxis.ticktext)
+    figure: Any = plot_unseen(found)
+    shown = " ".join(str(label) for label in figure.layout.yaxis.ticktext)
     assert all(name in shown for name in ("usual, layer", "larger, layer", "larger, observation"))
