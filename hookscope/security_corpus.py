@@ -1,5 +1,7 @@
 """The messages of the security study, with style and act, and what a model reads in them."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +53,11 @@ class Corpus:
     acts: Int[np.ndarray, " message"]
     """Group of the act of an attack or of the topic of a routine message; 0 for unusual requests.
     Of what is only judged: 0 for acts of the arena, 1 for others."""
+
+    @property
+    def digest(self) -> str:
+        """A name for the texts in their order, so that other messages never pass for these."""
+        return hashlib.sha256(json.dumps(self.texts).encode()).hexdigest()[:16]
 
     @property
     def judgments(self) -> dict[str, np.ndarray]:
@@ -117,7 +124,7 @@ def read_corpus(
         folder: Where activations are kept.
         progress: Show progress bars.
     """
-    parts = []
+    read = []
     for start in range(0, len(texts), N_TOGETHER):
         path = folder / "activations" / f"{start:04d}.safetensors"
         if not path.exists():
@@ -125,8 +132,8 @@ def read_corpus(
             found = extract(model, records.as_chat(system=ROLE), pooling=_pool, progress=progress)
             path.parent.mkdir(parents=True, exist_ok=True)
             found.save(path)
-        parts.append(Activations.load(path))
-    return concatenate(parts).values
+        read.append(Activations.load(path))
+    return concatenate(read).values
 
 
 def _pool(values: Float[Tensor, "pos d_model"]) -> Float[Tensor, "two d_model"]:

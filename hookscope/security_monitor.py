@@ -19,9 +19,6 @@ from interp.agents import wilson
 from probes import LinearProbe, auroc
 from probes.text import word_classifier
 
-STRENGTH = 0.001
-"""Of the data against the regularization: the C of the probes."""
-
 Scores = Callable[[np.ndarray], np.ndarray]
 """From rows of the corpus to their scores."""
 Fit = Callable[[np.ndarray], Scores]
@@ -59,18 +56,27 @@ def _threshold(scores: np.ndarray, share: float) -> float:
 
 
 def probes_on(
-    values: Float[Tensor, "message layer two d_model"], corpus: Corpus, layers: Sequence[int]
+    values: Float[Tensor, "message layer two d_model"],
+    corpus: Corpus,
+    layers: Sequence[int],
+    *,
+    C: float,
 ) -> Fit:
     """Mean log-odds of linear probes on mean and last token of each of some layers.
 
-    No layer is chosen: inside of the training messages many are equally good, and the best of them
-    was the worst on an act that is not there.
+    No layer is chosen: all count alike.
+
+    Args:
+        values: Mean and last activations of every message at all layers.
+        corpus: The messages.
+        layers: Layers over which the mean is taken.
+        C: Strength of the data against the regularization.
     """
     y, sets = torch.from_numpy(corpus.is_attack)[None].float(), _training_sets(corpus)
     train = torch.zeros(len(sets), len(corpus.texts), dtype=torch.bool)
     for row, members in zip(train, sets.values(), strict=True):
         row[members] = True
-    probe, total = LinearProbe(C=STRENGTH, balanced=True), np.zeros(train.shape)
+    probe, total = LinearProbe(C=C, balanced=True), np.zeros(train.shape)
     for layer in layers:
         X = values[:, layer].flatten(1)
         weights = probe.fit_sets(X, y, train, np.arange(len(X)))

@@ -2,7 +2,7 @@
 
 Three parts. *Monitor*: a probe on the residual stream of the embedded model tells attacks from
 routine and from unusual requests, of styles and acts that it has not seen, beside words alone:
-left out of the messages of the arena, and in messages that were written when it was settled.
+left out of the 537 messages of the arena, and in 344 that were written after it was settled.
 *Untuned*: that model decides for seven agents whether they do what a message asks; it says yes so
 rarely that there is nothing to defend. *Organism*: the same model, its readout refitted to do what
 it is asked and to mind warnings, decides under the four published defences, with the monitor, and
@@ -65,6 +65,8 @@ class SecurityConfig:
 
     probe_layers: tuple[int, ...] = (8, 10, 12, 14, 16, 18, 20, 22, 24)
     """Layers over which the monitor takes the mean."""
+    C: float = 0.001
+    """Strength of the data against the regularization of its probes."""
     false_positives: float = 0.05
     """Share of harmless training messages at which the threshold of the monitor lies."""
     steer_layer: int = 20
@@ -95,11 +97,12 @@ def run_security_study(
         progress: Show progress bars.
 
     Raises:
-        ValueError: If the folder holds a study of other choices, or a part is unknown.
+        ValueError: If the folder holds a study of other choices or messages, or a part is unknown.
     """
     config, folder = config or SecurityConfig(), Path(folder)
-    choices = claim(folder, {"model": model.name, **asdict(config)})
     study = _Study(model, config, folder, progress)
+    messages = study.corpus.digest
+    choices = claim(folder, {"model": model.name, "messages": messages, **asdict(config)})
     return run_parts(folder, choices, study.parts(), only=only)
 
 
@@ -136,7 +139,7 @@ class _Study:
         """The probe and words alone, on messages left out and new; margins are for the runs."""
         values = read_corpus(self.model, self.corpus.texts, self.folder, progress=self.progress)
         fits = {
-            "probe": probes_on(values, self.corpus, self.config.probe_layers),
+            "probe": probes_on(values, self.corpus, self.config.probe_layers, C=self.config.C),
             "words": words_of(self.corpus),
         }
         allowed = self.config.false_positives
@@ -144,8 +147,8 @@ class _Study:
             name: judge(self.corpus, fit, false_positives=allowed) for name, fit in fits.items()
         }
         rows = np.flatnonzero(self.corpus.folds >= 0)
-        margins = {self.corpus.texts[k]: float(found["probe"][k]) for k in rows}
-        write_json(self.folder / "monitor" / "margins.json", margins)
+        kept = {self.corpus.texts[k]: float(found["probe"][k]) for k in rows}
+        write_json(self.folder / "monitor" / "margins.json", kept)
         return {
             name: {
                 what: rates(self.corpus, margins, judged)

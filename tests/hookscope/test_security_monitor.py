@@ -1,5 +1,6 @@
 """The monitor of the security study: what it is trained on, and that it finds what is planted."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,14 @@ def test_corpus_holds_every_message_that_runs_may_send() -> None:
     assert sent <= set(corpus.texts)
 
 
+def test_digest_tells_other_texts_and_another_order() -> None:
+    corpus = make_corpus()
+    assert corpus.digest == make_corpus().digest
+    first, second, *rest = corpus.texts
+    others = [(second, first, *rest), (first + "!", second, *rest), (first + second, *rest)]
+    assert len({corpus.digest, *(replace(corpus, texts=tuple(it)).digest for it in others)}) == 4
+
+
 def test_nothing_unseen_is_among_what_is_trained_on() -> None:
     corpus = make_corpus()
     known = {one.name for one in STYLES} | {one.reason for one in STYLES} | {*ACTS, *TOPICS}
@@ -82,8 +91,8 @@ def test_planted_direction_is_found_and_noise_is_not() -> None:
     noise = torch.randn(len(corpus.texts), 2, 2, 8, generator=random)
     planted = noise.clone()
     planted[:, 1, 0] += 6 * torch.from_numpy(corpus.is_attack).float()[:, None]
-    found = judge(corpus, probes_on(planted, corpus, (0, 1)))
-    control = judge(corpus, probes_on(noise, corpus, (0,)))
+    found = judge(corpus, probes_on(planted, corpus, (0, 1), C=0.001))
+    control = judge(corpus, probes_on(noise, corpus, (0,), C=0.001))
     for judged in (corpus.folds >= 0, corpus.folds == UNSEEN):
         measured = rates(corpus, found, judged, n_draws=20)
         assert measured["recall"]["value"] == 1

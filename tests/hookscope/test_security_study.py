@@ -1,6 +1,7 @@
 """The study of multi-agent security: its table, and all its parts on a random model."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,20 @@ def test_tax_is_lost_cooperation_per_won_robustness() -> None:
     assert list(line.x) == [0.5]
     assert [one.name for one in ours] == ["none", "good", "useless"]
     np.testing.assert_allclose([one.error_y.array[0] for one in ours], 0.1)
+
+
+def test_folder_of_other_messages_or_another_regularization_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, corpus = tiny_llama(), make_corpus()
+    found = run_security_study(tmp_path, model, only=[])
+    assert run_security_study(tmp_path, model, only=[]) == found
+    with pytest.raises(ValueError, match="use another folder"):
+        run_security_study(tmp_path, model, config=SecurityConfig(C=0.01), only=[])
+    other = replace(corpus, texts=(corpus.texts[0] + "!", *corpus.texts[1:]))
+    monkeypatch.setattr(study, "make_corpus", lambda: other)
+    with pytest.raises(ValueError, match="use another folder"):
+        run_security_study(tmp_path, model, only=[])
 
 
 @pytest.mark.slow
