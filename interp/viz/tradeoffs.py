@@ -1,8 +1,8 @@
 """One measure against another with intervals on both axes: what is won and what it costs.
 
-Each point has its own symbol and color in the legend, and points of equal x stand side by side, so
-that they and their bars can be told apart; hovering tells the values. Points that were measured
-elsewhere stand behind, small and gray, under the symbols of their names.
+Each point has its own symbol in the legend (colors come again after eight), and points of equal x
+stand side by side, so that they and their bars can be told apart; hovering tells the values. Points
+that were measured elsewhere stand behind, small and gray, under the symbols of their names.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ _SYMBOLS = (
 
 
 _STEP = 0.012
-"""Share of the width of all points by which those of equal x stand apart."""
+"""Share of the width of all points by which those of equal x stand apart; of x if all are equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,8 @@ def tradeoff(
 
 def _side_by_side(points: Mapping[str, Point]) -> dict[str, float]:
     """Where on the x axis each point is drawn."""
-    step = _STEP * (max(one.x for one in points.values()) - min(one.x for one in points.values()))
+    x = [one.x for one in points.values()]
+    step = _STEP * ((max(x) - min(x)) or abs(x[0]) or 1.0)
     places = {}
     for name, point in points.items():
         equal = [other for other, one in points.items() if one.x == point.x]

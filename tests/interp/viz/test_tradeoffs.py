@@ -39,6 +39,15 @@ def test_points_of_equal_x_stand_side_by_side_and_their_bars_end_where_they_shou
         assert drawn.x[0] + drawn.error_x.array[0] == pytest.approx(0.7)
 
 
+@pytest.mark.parametrize("x", [0.0, 0.5, -2000.0])
+def test_points_stand_side_by_side_where_all_have_the_same_x(x: float) -> None:
+    some = {name: viz.Point(x=x, y=0.1) for name in "abc"}
+    first, middle, last = (trace.x[0] for trace in tradeoff(some).data)
+    assert first < middle == x < last
+    assert last - first < 0.05 * (abs(x) or 1)
+    assert list(tradeoff({"a": some["a"]}).data[0].x) == [x]
+
+
 def test_others_stand_behind_under_the_same_symbol_and_one_legend_entry() -> None:
     behind = {"b": [OTHER, ONE], "a": [ONE]}
     figure = tradeoff({"a": ONE, "b": OTHER}, behind=behind, behind_name="published")
