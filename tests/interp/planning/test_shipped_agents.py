@@ -13,14 +13,16 @@ from interp.planning.levels import load_levels
 from interp.planning.recipes import (
     BOXOBAN_AGENT,
     BOXOBAN_TRAINING,
+    REINFORCED_AGENT,
+    REINFORCED_TRAINING,
     SMALL_AGENT,
     SMALL_LIMIT,
     SMALL_TRAINING,
 )
 
 
-def test_there_are_two() -> None:
-    assert list_agents() == ["boxoban-drc33", "small-drc33"]
+def test_there_are_three() -> None:
+    assert list_agents() == ["boxoban-drc33", "reinforced-drc21", "small-drc33"]
 
 
 @pytest.mark.parametrize("name", list_agents())
@@ -71,3 +73,22 @@ def test_the_boxoban_agent_is_what_its_recipe_makes() -> None:
     assert info.training["config"] == recipe | {"seed": 0}
     assert info.training["transitions"] >= BOXOBAN_TRAINING.transitions
     assert info.training["solve_rate"]["value"] >= 0.6
+
+
+def test_the_reinforced_agent_solves_new_levels_and_its_first_snapshots_do_not() -> None:
+    info, levels = load_agent_info("reinforced-drc21"), generate_levels(32, seed=77)
+    rates = [
+        play_levels(load_agent("reinforced-drc21", transitions=at), levels, limit=60).solve_rate
+        for at in (info.snapshots[0], info.snapshots[-1])
+    ]
+    assert rates[0] < 0.1
+    assert rates[1] > 0.6
+
+
+def test_the_reinforced_agent_is_what_its_recipe_makes_without_any_imitation() -> None:
+    info = load_agent_info("reinforced-drc21")
+    recipe = json.loads(json.dumps(dataclasses.asdict(REINFORCED_TRAINING)))
+    assert info.config == REINFORCED_AGENT
+    assert info.training["config"] == recipe | {"seed": 0}
+    assert info.training["config"]["imitation_transitions"] == 0
+    assert info.training["transitions"] >= REINFORCED_TRAINING.transitions
