@@ -155,7 +155,7 @@ def plot_steering(frame: pd.DataFrame, *, part: str = "both", **layout: Any) -> 
         )
     nothing = frame.loc[frame["part"] == NOTHING, "success"].iloc[0]
     ticks = chosen["coefficient"].drop_duplicates().tolist()
-    axis = {"tickvals": ticks, "ticktext": [f"{value:g}" for value in ticks]}
+    layout.setdefault("xaxis", {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]})
     return viz.curves(
         lines,
         title=f"The long way of the {frame['mover'].iloc[0]}: vectors on {_PLACES[part]}",
@@ -163,7 +163,7 @@ def plot_steering(frame: pd.DataFrame, *, part: str = "both", **layout: Any) -> 
         y_title="share of levels solved the long way",
         references={"no intervention": float(nothing)},
         log_x=True,
-        **({"xaxis": axis} | layout),
+        **layout,
     )
 
 
