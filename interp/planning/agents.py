@@ -4,7 +4,7 @@
 `weights` beside this file go by their name (`list_agents` says which there are). `info.json` says
 how the agent was trained and what it solves. That decides what it can support: an agent that
 learned by imitation of optimal play may show plans, but not that planning emerges in model-free
-learning, for which snapshots of reinforcement learning are needed.
+learning: that needs snapshots of reinforcement learning, which `reinforced-drc21` has.
 """
 
 import json
