@@ -81,16 +81,26 @@ def first_words(
             {"role": "system", "content": f"{ROLE} {instruction}".strip()},
             {"role": "user", "content": asked},
         ]
-        tokens = model.tokenize(Records([{"messages": turns}]), add_generation_prompt=True)
-        batch = torch.from_numpy(tokens.ids)[None].to(model.device)
-        with (
-            torch.no_grad(),
-            model.intervene(*changes),
-            model.hooks.prompts(torch.tensor([batch.shape[1]])),
-        ):
-            logits = model.module(input_ids=batch, use_cache=False, logits_to_keep=1).logits
-        found.append(logits[0, -1].float().cpu().log_softmax(-1))
+        found.append(first_word(model, Records([{"messages": turns}]), changes))
     return torch.stack(found)
+
+
+def first_word(
+    model: HookedModel, prompt: Records, changes: Sequence[Intervention]
+) -> Float[Tensor, " d_vocab"]:
+    """Log-probabilities of the first token of the answer to one prompt.
+
+    Args:
+        model: The agent's model.
+        prompt: A single record.
+        changes: What is active while it reads.
+    """
+    tokens = model.tokenize(prompt, add_generation_prompt=True)
+    batch = torch.from_numpy(tokens.ids)[None].to(model.device)
+    lengths = torch.tensor([batch.shape[1]])
+    with torch.no_grad(), model.intervene(*changes), model.hooks.prompts(lengths):
+        logits = model.module(input_ids=batch, use_cache=False, logits_to_keep=1).logits
+    return logits[0, -1].float().cpu().log_softmax(-1)
 
 
 def costs(

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hookscope.kept_weights import keep_weights, kept_model
 from hookscope.study_folder import Part, claim, run_parts
-from hookscope.surrogate_costs import costs, first_words
+from hookscope.surrogate_costs import costs, first_word, first_words
 from hookscope.surrogate_reading import REWORDED, read_scenarios
 from interp import HookedModel
 from interp.agents import (
@@ -514,8 +514,8 @@ class _Study:
         texts = load_fixture("high_stakes_ood")[:12].as_chat()
         kl = []
         for record in texts:
-            ids = self.agent.tokenize(type(texts)([record]), add_generation_prompt=True)
-            plain, changed = (_next(self.agent, ids.ids, one) for one in ((), (change,)))
+            prompt = type(texts)([record])
+            plain, changed = (first_word(self.agent, prompt, one) for one in ((), (change,)))
             kl.append(float((plain.exp() * (plain - changed)).sum()))
         n = sum(value > 1e-9 for value in kl)
         return {"kl": vars(mean_interval(kl)), "changed": vars(wilson(n, len(kl)))}
@@ -538,12 +538,3 @@ def wanted_response(variant: str) -> float:
 def _random_like(vector: Tensor, seed: int) -> Tensor:
     random = torch.randn(vector.shape, generator=torch.Generator().manual_seed(seed))
     return random * vector.norm() / random.norm()
-
-
-def _next(model: HookedModel, ids: np.ndarray, changes: Sequence[Intervention]) -> Tensor:
-    """Log-probabilities of the token behind a prompt."""
-    batch = torch.from_numpy(ids)[None].to(model.device)
-    lengths = torch.tensor([batch.shape[1]])
-    with torch.no_grad(), model.intervene(*changes), model.hooks.prompts(lengths):
-        logits = model.module(input_ids=batch, use_cache=False, logits_to_keep=1).logits
-    return logits[0, -1].float().cpu().log_softmax(-1)

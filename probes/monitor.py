@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp import Generations, HookedModel, Records, Site, generate, viz
+from interp.core.generation import end_ids
 from interp.core.hooks import Call
 from interp.core.positions import PositionRule, check_rule, selected
 from probes.base import Place, PooledProbe
@@ -161,7 +162,7 @@ class ProbeMonitor:
             if place.origin is not None:
                 place.origin.check(origin, f"probe {name!r}")
         self._reset()
-        self._ends = _end_ids(model)
+        self._ends = torch.tensor(end_ids(model), dtype=torch.long)
         reads = [
             (Site(place.site, layer), partial(self._read, name, layer))
             for name, (_, place) in self._probes.items()
@@ -298,12 +299,3 @@ class ProbeMonitor:
 
 def _where(rows: Bool[Tensor, " batch"], new: Tensor, old: Tensor) -> Tensor:
     return torch.where(rows.view(-1, *[1] * (new.ndim - 1)), new, old)
-
-
-def _end_ids(model: HookedModel) -> Int[Tensor, " end"]:
-    """Tokens after which a text is over."""
-    config = getattr(model.module, "generation_config", None)
-    end = getattr(config, "eos_token_id", None)
-    end = getattr(model.tokenizer, "eos_token_id", None) if end is None else end
-    listed = [] if end is None else end if isinstance(end, list) else [end]
-    return torch.tensor(listed, dtype=torch.long)

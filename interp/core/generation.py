@@ -154,8 +154,8 @@ def _decode(
 
 def end_ids(model: HookedModel) -> list[int]:
     """Tokens that end a text."""
-    module: Any = model.module
-    end = module.generation_config.eos_token_id
+    config = getattr(model.module, "generation_config", None)
+    end = getattr(config, "eos_token_id", None)
     if end is None:
         end = getattr(model.tokenizer, "eos_token_id", None)
     return [] if end is None else list(end) if isinstance(end, (list, tuple)) else [end]

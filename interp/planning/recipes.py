@@ -57,6 +57,11 @@ BOXOBAN_TRAINING = replace(
 """How it is trained."""
 
 
+SMALL_SCHEDULE = TrainingSchedule(
+    save_seconds=120.0, evaluate_seconds=120.0, limit=SMALL_LIMIT, first_snapshot=25_000
+)
+"""When agents of small boards are written and evaluated."""
+
 REINFORCED_AGENT = replace(SMALL_AGENT, depth=2, ticks=1)
 """Size and form of `reinforced-drc21`: as much as learns from rewards in 83 minutes of one core."""
 REINFORCED_LEVELS = (
@@ -94,13 +99,7 @@ def train_small_agent(
     Returns:
         The agent, in evaluation mode.
     """
-    schedule = TrainingSchedule(
-        max_seconds=max_seconds,
-        save_seconds=120,
-        evaluate_seconds=120,
-        limit=SMALL_LIMIT,
-        first_snapshot=25_000,
-    )
+    schedule = replace(SMALL_SCHEDULE, max_seconds=max_seconds)
     levels = generate_levels(4000, seed=0), generate_levels(256, seed=1)
     return _train(SMALL_AGENT, *levels, directory, SMALL_TRAINING, schedule, progress)
 
@@ -142,13 +141,7 @@ def train_reinforced_agent(
     Returns:
         The agent, in evaluation mode.
     """
-    schedule = TrainingSchedule(
-        max_seconds=max_seconds,
-        save_seconds=120,
-        evaluate_seconds=150,
-        limit=SMALL_LIMIT,
-        first_snapshot=50_000,
-    )
+    schedule = replace(SMALL_SCHEDULE, max_seconds=max_seconds)
     train = concatenate_levels(
         generate_levels(n, config=config, seed=0) for n, config in REINFORCED_LEVELS
     )

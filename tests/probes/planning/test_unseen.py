@@ -1,13 +1,16 @@
-"""Probes on boards that they were not fitted to: what was planted is found there, and only that."""
+"""Probes on boards that they were not fitted to, beside the reading and scikit-learn's scores."""
 
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.metrics import f1_score
 
+from interp.planning.concepts import label_concept
 from interp.planning.drc import Drc
 from interp.planning.generation import GenerationConfig, generate_levels
-from interp.planning.rollouts import Episodes, optimal_episodes
+from interp.planning.rollouts import Episodes, optimal_episodes, read_activations
 from interp.planning.variants import resized
 from probes.planning import (
     ReadingConfig,
@@ -40,6 +43,14 @@ def test_larger_boards_are_read_by_the_same_probes(untrained: Drc, optimal: Epis
     cases = {"usual": (untrained, optimal), "larger": (resized(untrained, (6, 6)), larger)}
     found = measure_unseen(cases, reading)
     assert set(found["case"]) == {"usual", "larger"}
+    values = read_activations(cases["larger"][0], larger, sites="cell_1", layers=[1])
+    probe = reading.at("box_push", layer=1).probe
+    truth = label_concept(larger, "box_push").classes.ravel()
+    read = probe.predict(values.tensors["cell_1"][:, 0]).ravel()
+    score = f1_score(truth, read, labels=range(5), average="macro", zero_division=1.0)
+    place = {"case": "larger", "concept": "box_push", "subject": "layer 1"}
+    own = found[(found[list(place)] == pd.Series(place)).all(axis=1)]
+    assert own["macro_f1"].item() == pytest.approx(score)
     assert np.isfinite(found[["macro_f1", "low", "high"]].to_numpy()).all()
     figure: Any = plot_unseen(found)
     shown = " ".join(str(label) for label in figure.layout.yaxis.ticktext)
